@@ -1,0 +1,253 @@
+"""Paths to descriptors beneath a root: no escape, no length limit.
+
+A request names a file by its path from the mount's root. The kernel has resolved the symlinks of the
+mount, so a symlink met on the way down in the backing directory is either one that someone has just put
+there, or an attack: following it could leave the root. So nothing here follows one. openat2(2) does the
+whole walk in one call (Linux 5.6); where it is missing, each component is opened with O_NOFOLLOW.
+
+Descriptors for directories are not cached: a cached one would still point at its directory after
+someone has moved that out of the root. Opening one costs about a microsecond.
+"""
+
+import errno
+import os
+import stat
+from types import TracebackType
+from typing import List, NamedTuple, Optional, Tuple, Type
+
+from fusepy_legacy import syscalls
+
+PATH_MAX = 4096  # linux/limits.h; counts the terminating NUL
+
+_RESOLVE = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_REFERENCE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
+# openat2(2) refuses bits it does not know, and the kernel hands some on that are its own (__FMODE_EXEC).
+_OPEN_FLAGS = (
+    os.O_ACCMODE
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_DIRECTORY
+    | os.O_DSYNC
+    | os.O_EXCL
+    | os.O_NOATIME
+    | os.O_NONBLOCK
+    | os.O_PATH
+    | os.O_SYNC
+    | os.O_TMPFILE
+    | os.O_TRUNC
+)
+
+
+class Covered(NamedTuple):
+    """A directory below the root on which the mirror itself is mounted, and a descriptor from before."""
+
+    path: str
+    descriptor: int
+
+
+class Parent:
+    """Context manager: the (descriptor, name) of a file's directory and its name there."""
+
+    __slots__ = ("descriptor", "name", "owned")
+
+    def __init__(self, descriptor: int, name: str, owned: bool) -> None:
+        self.descriptor = descriptor
+        self.name = name
+        self.owned = owned
+
+    def __enter__(self) -> Tuple[int, str]:
+        return self.descriptor, self.name
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if self.owned:
+            os.close(self.descriptor)
+
+
+class Reference:
+    """Context manager: a path in /proc that names one file whatever happens to its name.
+
+    It is for the calls that take no directory descriptor (xattrs, chmod, truncate), and is not followed
+    further when the file is a symlink (proc_pid_fd(5)).
+    """
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __enter__(self) -> str:
+        return f"/proc/self/fd/{self.descriptor}"
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        os.close(self.descriptor)
+
+
+class Beneath:
+    """Opens files beneath one directory.
+
+    All paths are absolute in the mount ("/" is the root) and arrive as os.fsdecode makes them. Safe for
+    threads: nothing changes after construction but the covered path, which is replaced whole.
+
+    Raises OSError as open(2) does when the root cannot be opened.
+    """
+
+    def __init__(self, root: str, mountpoint: Optional[str] = None) -> None:
+        """Open `root`; `mountpoint` is where the mirror will be mounted, None when nowhere."""
+        self.descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.covered: Optional[Covered] = None
+        if mountpoint is not None:
+            self.covered = self._covered_by(os.path.realpath(root), os.path.realpath(mountpoint))
+        self._open_below = self._openat2
+        try:
+            os.close(self._openat2(self.descriptor, ".", _DIRECTORY, 0))
+        except OSError as error:
+            # Old kernels do not know the call; seccomp filters of old containers refuse it.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            self._open_below = self._walk
+
+    def close(self) -> None:
+        """Close the root's descriptors; the object is of no use afterwards."""
+        if self.covered is not None:
+            os.close(self.covered.descriptor)
+        os.close(self.descriptor)
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """Open a file as open(2) does, never following a symlink; return its descriptor.
+
+        ELOOP: the last component, or one on the way, is a symlink. EXDEV: the path would leave the root.
+        """
+        flags = flags & _OPEN_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory, relative = self._locate(path)
+        if "/" not in relative and relative != "..":
+            return os.open(relative, flags, mode, dir_fd=directory)
+        return self._open_long(directory, relative, flags, mode)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Return a file's attributes, a symlink's its own (lstat(2))."""
+        directory, relative = self._locate(path)
+        if "/" not in relative and relative != "..":
+            return os.stat(relative, dir_fd=directory, follow_symlinks=False)
+        descriptor = self._open_long(directory, relative, _REFERENCE, 0)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def parent(self, path: str) -> Parent:
+        """Return a context manager that gives the descriptor of the file's directory, and its name there.
+
+        The root, and a directory that the mount covers, are "." in themselves.
+        """
+        directory, relative = self._locate(path)
+        head, slash, name = relative.rpartition("/")
+        if name == "..":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        if not slash:
+            return Parent(directory, name, owned=False)
+        return Parent(self._open_long(directory, head, _DIRECTORY, 0), name, owned=True)
+
+    def reference(self, path: str) -> Reference:
+        """Return a context manager that gives a path in /proc for calls without a descriptor form."""
+        return Reference(self.open(path, os.O_PATH))
+
+    def renamed(self, old: str, new: str) -> None:
+        """Take note of a rename, which may have moved the directory that the mount covers."""
+        covered = self.covered
+        if covered is not None and covered.path.startswith(old + "/"):
+            self.covered = Covered(new + covered.path[len(old) :], covered.descriptor)
+
+    def _covered_by(self, root: str, mountpoint: str) -> Optional[Covered]:
+        """Hold on to the mount point's directory when it lies inside the root.
+
+        Walking into it later would enter the mirror itself, and wait for its own answer. The descriptor
+        still means the directory below.
+        """
+        prefix = root.rstrip("/") + "/"
+        if not mountpoint.startswith(prefix):
+            return None
+        descriptor = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Covered("/" + mountpoint[len(prefix) :], descriptor)
+
+    def _locate(self, path: str) -> Tuple[int, str]:
+        """Return the descriptor to start from and the path relative to it."""
+        covered = self.covered
+        if covered is not None and path.startswith(covered.path):
+            rest = path[len(covered.path) :]
+            if not rest or rest[0] == "/":
+                return covered.descriptor, rest[1:] or "."
+        return self.descriptor, path[1:] or "."
+
+    def _open_long(self, directory: int, relative: str, flags: int, mode: int) -> int:
+        """Open a path of any length, in pieces that the kernel takes (path_resolution(7))."""
+        pieces = _pieces(relative)
+        opened = -1
+        try:
+            for piece in pieces[:-1]:
+                following = self._open_below(directory, piece, _DIRECTORY, 0)
+                if opened >= 0:
+                    os.close(opened)
+                directory = opened = following
+            return self._open_below(directory, pieces[-1], flags, mode)
+        finally:
+            if opened >= 0:
+                os.close(opened)
+
+    @staticmethod
+    def _openat2(directory: int, relative: str, flags: int, mode: int) -> int:
+        mode = stat.S_IMODE(mode) if flags & (os.O_CREAT | _TMPFILE_BIT) else 0
+        while True:
+            try:
+                return syscalls.openat2(directory, relative, flags, mode, _RESOLVE)
+            except OSError as error:
+                # EAGAIN: a rename somewhere got in the way of the walk; openat2(2) says to try again.
+                if error.errno not in (errno.EAGAIN, errno.EINTR):
+                    raise
+
+    @staticmethod
+    def _walk(directory: int, relative: str, flags: int, mode: int) -> int:
+        """Do openat2's work component by component, for kernels without it."""
+        *directories, name = relative.split("/")
+        opened = -1
+        try:
+            for component in directories:
+                if component == "..":
+                    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), relative)
+                following = os.open(component, _DIRECTORY, dir_fd=directory)
+                if opened >= 0:
+                    os.close(opened)
+                directory = opened = following
+            if name == "..":
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), relative)
+            return os.open(name, flags, mode, dir_fd=directory)
+        finally:
+            if opened >= 0:
+                os.close(opened)
+
+
+def _pieces(relative: str) -> List[str]:
+    """Cut a relative path at slashes into pieces shorter than PATH_MAX."""
+    if len(relative) * 4 < PATH_MAX:  # no character takes more than four bytes
+        return [relative]
+    pieces: List[str] = []
+    piece = ""
+    for component in relative.split("/"):
+        longer = f"{piece}/{component}" if piece else component
+        if piece and len(os.fsencode(longer)) >= PATH_MAX:
+            pieces.append(piece)
+            longer = component
+        piece = longer
+    pieces.append(piece)
+    return pieces

@@ -1,0 +1,17 @@
+"""The module `fuse` of fuse-python, or one clear line that says why it is not there."""
+
+try:
+    import fuse
+except ImportError as error:
+    raise ImportError(
+        f"fuse-python cannot be imported ({error}); install it with: pip install fuse-python"
+    ) from error
+
+if not hasattr(fuse, "Fuse"):
+    # PyPI's fusepy installs a module of the same name with another API.
+    raise ImportError(
+        f"the module fuse in {fuse.__file__} is not fuse-python's but fusepy's; "
+        "replace it with: pip uninstall fusepy && pip install --force-reinstall fuse-python"
+    )
+
+__all__ = ["fuse"]

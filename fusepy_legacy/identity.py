@@ -1,0 +1,88 @@
+"""Act as the calling user in one thread, so that what is created belongs to that user at birth.
+
+Only a daemon that runs as root can, and needs to: anyone else's daemon serves its own user. setfsuid(2)
+and setfsgid(2) act on the calling thread alone.
+
+The kernel has checked the caller's permissions before it sent the request (default_permissions), with all
+groups and ACLs. Leaving fsuid 0 drops CAP_DAC_OVERRIDE, and then the backing filesystem would refuse a
+caller who got in through a supplementary group, which the thread does not have. So that one capability is
+raised again. The others that go with fsuid 0 stay dropped: CAP_FSETID, CAP_FOWNER, CAP_CHOWN.
+"""
+
+import os
+import stat
+from types import TracebackType
+from typing import List, NamedTuple, Optional, Type
+
+from fusepy_legacy import syscalls
+
+
+class Caller(NamedTuple):
+    """Who made a request: ids of the process, and its number in this process's PID namespace."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+class ActingAs:
+    """Context manager: the calling thread's new files belong to `caller`.
+
+    `mode` is that of the file to create. With S_ISGID in it the backing filesystem asks whether the caller
+    is a member of the directory's group (inode_init_owner in the kernel's fs/inode.c), so only then are
+    the supplementary groups looked up.
+
+    Raises OSError when an id cannot be taken on; then none has been.
+    """
+
+    __slots__ = ("caller", "mode", "groups", "acting")
+
+    def __init__(self, caller: Caller, mode: int = 0) -> None:
+        self.caller = caller
+        self.mode = mode
+        self.groups: Optional[List[int]] = None
+        self.acting = os.geteuid() == 0 and (caller.uid != 0 or caller.gid != 0)
+
+    def __enter__(self) -> None:
+        if not self.acting:
+            return
+        try:
+            if self.mode & stat.S_ISGID:
+                self.groups = os.getgroups()
+                syscalls.setgroups(supplementary_groups(self.caller.pid))
+            syscalls.setfsgid(self.caller.gid)
+            if self.caller.uid != 0:
+                syscalls.setfsuid(self.caller.uid)
+                syscalls.raise_capability(syscalls.CAP_DAC_OVERRIDE)
+        except BaseException:
+            self._restore()
+            raise
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if self.acting:
+            self._restore()
+
+    def _restore(self) -> None:
+        # Back at fsuid 0, the kernel makes the dropped capabilities effective again (capabilities(7)).
+        syscalls.setfsuid(0)
+        syscalls.setfsgid(os.getegid())
+        if self.groups is not None:
+            syscalls.setgroups(self.groups)
+            self.groups = None
+
+
+def supplementary_groups(pid: int) -> List[int]:
+    """Return a process's supplementary groups from /proc; none when it is gone (proc_pid_status(5))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("Groups:"):
+                    return [int(group) for group in line.split()[1:]]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return []

@@ -1,0 +1,1 @@
+"""The kernel engine: the kernel's FUSE protocol in pure Python."""

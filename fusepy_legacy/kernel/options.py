@@ -1,0 +1,236 @@
+"""The mount options of libfuse 2.9 and fuse-python, each with its meaning here.
+
+One table: the parser, `-h` and the documentation are made from it. An option that would be accepted and do
+nothing is worse than a refused one, so each either means what it means there, has become the only
+behaviour there is, or is refused with a reason.
+"""
+
+import enum
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+
+OptionValue = Union[str, bool]
+
+
+class Kind(enum.Enum):
+    """What becomes of an option."""
+
+    ENGINE = "for the engine"
+    MOUNT = "for the kernel, at mount"
+    FLAG = "a flag of mount(2)"
+    NEEDLESS = "already so"
+    FSTAB = "for mount(8)"
+    REFUSED = "refused"
+
+
+class Option(NamedTuple):
+    """One option: `value` names what follows the "=", None when nothing does."""
+
+    name: str
+    value: Optional[str]
+    kind: Kind
+    meaning: str
+
+
+_ENGINE, _MOUNT, _FLAG = Kind.ENGINE, Kind.MOUNT, Kind.FLAG
+_NEEDLESS, _FSTAB, _REFUSED = Kind.NEEDLESS, Kind.FSTAB, Kind.REFUSED
+
+OPTIONS: Sequence[Option] = (
+    # Who may use the mount, and what it is called.
+    Option("allow_other", None, _MOUNT, "let all users in; implies default_permissions"),
+    Option("allow_root", None, _MOUNT, "let root in beside the user who mounted"),
+    Option("default_permissions", None, _MOUNT, "the kernel checks modes, owners and ACLs"),
+    Option("auto_unmount", None, _MOUNT, "unmount when the serving process dies"),
+    Option("nonempty", None, _MOUNT, "mount over a directory that has entries"),
+    Option("fsname", "NAME", _MOUNT, "the source shown in /proc/mounts"),
+    Option("subtype", "NAME", _MOUNT, "the type shown in /proc/mounts, behind fuse."),
+    Option("max_read", "BYTES", _MOUNT, "the largest read request"),
+    # How names and attributes are shown.
+    Option("use_ino", None, _ENGINE, "show the filesystem's own inode numbers"),
+    Option("readdir_ino", None, _ENGINE, "listings show inode numbers also without use_ino"),
+    Option("umask", "OCTAL", _ENGINE, "take these bits from all modes shown"),
+    Option("uid", "ID", _ENGINE, "show this owner on everything"),
+    Option("gid", "ID", _ENGINE, "show this group on everything"),
+    # What the kernel caches, and how long.
+    Option("entry_timeout", "SECONDS", _ENGINE, "how long names stay cached [1]"),
+    Option("negative_timeout", "SECONDS", _ENGINE, "how long missing names stay cached [0]"),
+    Option("attr_timeout", "SECONDS", _ENGINE, "how long attributes stay cached [1]"),
+    Option("ac_attr_timeout", "SECONDS", _ENGINE, "the attribute timeout of auto_cache"),
+    Option("direct_io", None, _ENGINE, "no page cache: every read and write is asked for"),
+    Option("kernel_cache", None, _ENGINE, "keep cached data from one open to the next"),
+    Option("auto_cache", None, _ENGINE, "keep cached data until size or mtime change"),
+    Option("noauto_cache", None, _ENGINE, "do not do that"),
+    Option("noforget", None, _ENGINE, "never forget a name's node"),
+    Option("remember", "SECONDS", _ENGINE, "forget nodes so long after the kernel did, -1 never"),
+    # What happens to an open file that is unlinked.
+    Option("hard_remove", None, _ENGINE, "unlink open files at once instead of hiding them"),
+    # Requests.
+    Option("max_write", "BYTES", _ENGINE, "the largest write request"),
+    Option("max_readahead", "BYTES", _ENGINE, "how far the kernel reads ahead"),
+    Option("max_background", "N", _ENGINE, "how many background requests may wait at once"),
+    Option("congestion_threshold", "N", _ENGINE, "from how many on the kernel holds back"),
+    Option("async_read", None, _ENGINE, "several reads of one file at once (the default)"),
+    Option("sync_read", None, _ENGINE, "one read of a file at a time"),
+    Option("atomic_o_trunc", None, _ENGINE, "open gets O_TRUNC, instead of a truncate before"),
+    Option("no_remote_lock", None, _ENGINE, "locks stay in the kernel, unseen by the filesystem"),
+    Option("no_remote_posix_lock", None, _ENGINE, "the same for fcntl locks only"),
+    Option("no_remote_flock", None, _ENGINE, "the same for flock locks only"),
+    Option("intr", None, _NEEDLESS, "blocking requests can be interrupted"),
+    Option("intr_signal", "N", _NEEDLESS, "no signal is used for that"),
+    Option("big_writes", None, _NEEDLESS, "writes are as large as the kernel sends them"),
+    Option("large_read", None, _NEEDLESS, "only Linux 2.4 needed it"),
+    Option("nopath", None, _NEEDLESS, "a path is always at hand"),
+    Option("splice_read", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option("no_splice_read", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option("splice_write", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option("no_splice_write", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option("splice_move", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option("no_splice_move", None, _NEEDLESS, "hints to libfuse's own buffers"),
+    Option(
+        "modules", "LIST", _REFUSED, "libfuse's subdir and iconv modules are C libraries of its own"
+    ),
+    Option("subdir", "DIR", _REFUSED, "it belongs to modules="),
+    Option("rellinks", None, _REFUSED, "it belongs to modules="),
+    Option("norellinks", None, _REFUSED, "it belongs to modules="),
+    Option("from_code", "CHARSET", _REFUSED, "it belongs to modules="),
+    Option("to_code", "CHARSET", _REFUSED, "it belongs to modules="),
+    Option("blkdev", None, _REFUSED, "it is for filesystems on a block device (fuseblk)"),
+    # Behaviour of the process.
+    Option("debug", None, _ENGINE, "log each request; implies -f"),
+    # mount(8): the options of every filesystem.
+    Option("ro", None, _FLAG, "read-only"),
+    Option("rw", None, _FLAG, "read and write (the default)"),
+    Option("suid", None, _FLAG, "honour set-user-id bits (root only)"),
+    Option("nosuid", None, _FLAG, "ignore set-user-id bits (the default)"),
+    Option("dev", None, _FLAG, "honour device files (root only)"),
+    Option("nodev", None, _FLAG, "ignore device files (the default)"),
+    Option("exec", None, _FLAG, "allow execution (the default)"),
+    Option("noexec", None, _FLAG, "no execution"),
+    Option("sync", None, _FLAG, "write synchronously"),
+    Option("async", None, _FLAG, "do not (the default)"),
+    Option("dirsync", None, _FLAG, "change directories synchronously"),
+    Option("atime", None, _FLAG, "update access times"),
+    Option("noatime", None, _FLAG, "do not"),
+    # fstab(5) hands these on to the mount helper, which has nothing to do for them.
+    Option("auto", None, _FSTAB, "for mount -a"),
+    Option("noauto", None, _FSTAB, "for mount -a"),
+    Option("defaults", None, _FSTAB, "nothing but the defaults"),
+    Option("user", None, _FSTAB, "for mount(8)"),
+    Option("nouser", None, _FSTAB, "for mount(8)"),
+    Option("users", None, _FSTAB, "for mount(8)"),
+    Option("nofail", None, _FSTAB, "for mount -a"),
+    Option("_netdev", None, _FSTAB, "for mount -a"),
+)
+
+
+class OptionError(ValueError):
+    """An option is unknown, refused, or has or lacks a value against the table; `str()` says so."""
+
+
+class MountArguments(NamedTuple):
+    """A command line as fuse-python assembles it for the engine, taken apart.
+
+    `options` maps each option's name to its value, or to True.
+    """
+
+    mountpoint: Optional[str]
+    foreground: bool
+    show_help: bool
+    show_version: bool
+    options: Dict[str, OptionValue]
+
+
+def parse(arguments: Sequence[str]) -> MountArguments:
+    """Take apart `[program, mountpoint, "-f", "-d", "-s", "-o" + options, …]`, in any order.
+
+    Raises OptionError.
+    """
+    mountpoint: Optional[str] = None
+    switches = set()
+    options: Dict[str, OptionValue] = {}
+    remaining = iter(arguments[1:])
+    for argument in remaining:
+        if argument in ("-ho", "-h", "--help"):
+            switches.add("-h")
+        elif argument in ("-f", "-d", "-s", "-V", "--version"):
+            switches.add("-V" if argument == "--version" else argument)
+        elif argument.startswith("-o"):
+            options.update(parse_options(argument[2:] or next(remaining, "")))
+        elif argument.startswith("-"):
+            raise OptionError(f"unknown option: {argument}")
+        elif mountpoint is None:
+            mountpoint = argument
+        else:
+            raise OptionError(f"more than one mount point: {mountpoint} and {argument}")
+    if "-d" in switches:
+        options["debug"] = True
+    return MountArguments(
+        mountpoint=mountpoint,
+        foreground="-f" in switches or "debug" in options,
+        show_help="-h" in switches,
+        show_version="-V" in switches,
+        options=options,
+    )
+
+
+def parse_options(text: str) -> Dict[str, OptionValue]:
+    """Take apart what follows -o: names and name=value, at commas; "\\," is a comma in a value.
+
+    Raises OptionError.
+    """
+    options: Dict[str, OptionValue] = {}
+    for item in _split(text):
+        name, equals, value = item.partition("=")
+        if not name or name.startswith("x-"):  # "x-": comments for other programs, mount(8)
+            continue
+        option = find(name)
+        if option is None:
+            raise OptionError(f"unknown option: -o {name}")
+        if option.value is not None and not value:
+            raise OptionError(f"-o {name} needs a value: -o {name}={option.value}")
+        if option.value is None and equals:
+            raise OptionError(f"-o {name} takes no value")
+        if option.kind is not Kind.FSTAB:
+            options[name] = value if equals else True
+    return options
+
+
+def refuse(options: Dict[str, OptionValue]) -> None:
+    """Raise OptionError when an option is one that this engine refuses."""
+    for name in options:
+        option = find(name)
+        if option is not None and option.kind is Kind.REFUSED:
+            raise OptionError(f"-o {name} is not supported: {option.meaning}")
+
+
+def help_text() -> str:
+    """Return the table as lines for -h."""
+    lines = []
+    for option in OPTIONS:
+        if option.kind in (Kind.ENGINE, Kind.MOUNT, Kind.FLAG):
+            name = option.name if option.value is None else f"{option.name}={option.value}"
+            lines.append(f"    -o {name:<23} {option.meaning}")
+    return "\n".join(lines)
+
+
+def find(name: str) -> Optional[Option]:
+    """Return the row of an option, None when there is none."""
+    for option in OPTIONS:
+        if option.name == name:
+            return option
+    return None
+
+
+def _split(text: str) -> List[str]:
+    items = [""]
+    escaped = False
+    for character in text:
+        if escaped:
+            items[-1] += character
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character == ",":
+            items.append("")
+        else:
+            items[-1] += character
+    return items

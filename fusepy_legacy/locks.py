@@ -1,0 +1,180 @@
+"""POSIX record locks of the mount's users, taken on the backing files.
+
+A record lock belongs to a process (fcntl(2)), but here one process holds the locks of all. Its own record
+locks would never exclude each other, and closing any descriptor of a file would drop them all. Open file
+description locks (Linux 3.15) have neither fault: they belong to a descriptor, exclude each other and the
+record locks of other processes. So every lock owner gets one description per file, with all its locks of
+that file on it; closing the description drops them.
+
+A lock owner is the kernel's number for a process's table of open files: fork makes a new owner, dup and
+threads do not.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import threading
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+# linux/fcntl.h; Python 3.9 has them in fcntl.
+F_OFD_GETLK = 36
+F_OFD_SETLK = 37
+F_OFD_SETLKW = 38
+
+_FileId = Tuple[int, int]
+
+
+class _Flock(ctypes.Structure):
+    _fields_ = (
+        ("l_type", ctypes.c_short),
+        ("l_whence", ctypes.c_short),
+        ("l_start", ctypes.c_int64),
+        ("l_len", ctypes.c_int64),
+        ("l_pid", ctypes.c_int),
+    )
+
+
+class Lock(NamedTuple):
+    """A byte range: `type` is F_RDLCK, F_WRLCK or F_UNLCK, a `length` of 0 reaches to the end of any file."""
+
+    type: int
+    start: int
+    length: int
+    pid: int
+
+    @property
+    def end(self) -> float:
+        """The first byte behind the range."""
+        return self.start + self.length if self.length else float("inf")
+
+    def overlaps(self, other: "Lock") -> bool:
+        """Tell whether the two share a byte."""
+        return self.start < other.end and other.start < self.end
+
+
+class _Holding:
+    """What one owner holds on one file: the description that carries the locks, and a record of them.
+
+    `busy` counts the calls that use the descriptor at the moment, so that it is not closed below them.
+    """
+
+    __slots__ = ("descriptor", "locks", "busy")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.locks: List[Lock] = []
+        self.busy = 0
+
+
+class LockTable:
+    """The record locks of one mount. Safe for threads: a lock of its own guards the table."""
+
+    def __init__(self) -> None:
+        self._holdings: Dict[Tuple[_FileId, int], _Holding] = {}
+        self._guard = threading.Lock()
+
+    def test(self, descriptor: int, owner: int, lock: Lock) -> Optional[Lock]:
+        """Return a lock that keeps `owner` from taking `lock` on the open file, None when nothing does.
+
+        Its `pid` is the holder's: of this mount's users or of another process, 0 when not to be known.
+        """
+        key = (_file_id(descriptor), owner)
+        with self._guard:
+            holding = self._holdings.get(key)
+            # An owner without locks may ask through any description: it has none to conflict with.
+            asking = descriptor if holding is None else holding.descriptor
+            found = _fcntl(asking, F_OFD_GETLK, lock)
+            if found.type == fcntl.F_UNLCK:
+                return None
+            return found._replace(pid=self._holder(key, found))
+
+    def set(self, descriptor: int, owner: int, lock: Lock, wait: bool) -> None:
+        """Take or drop a lock on the open file for `owner`.
+
+        With `wait`, blocks until no other lock is in the way. Raises OSError EAGAIN when one is, ENOLCK and
+        the rest as fcntl(2).
+        """
+        key = (_file_id(descriptor), owner)
+        with self._guard:
+            holding = self._holdings.get(key)
+            if holding is None:
+                if lock.type == fcntl.F_UNLCK:
+                    return
+                holding = self._holdings[key] = _Holding(_reopen(descriptor))
+            holding.busy += 1
+        try:
+            _fcntl(holding.descriptor, F_OFD_SETLKW if wait else F_OFD_SETLK, lock)
+        except BaseException:
+            self._finish(key, holding, None)
+            raise
+        self._finish(key, holding, lock)
+
+    def holds_any(self) -> bool:
+        """Tell whether any owner holds a lock: without one, closing a file has nothing to drop."""
+        return bool(self._holdings)
+
+    def _finish(self, key: Tuple[_FileId, int], holding: _Holding, lock: Optional[Lock]) -> None:
+        with self._guard:
+            holding.busy -= 1
+            if lock is not None:
+                holding.locks = _apply(holding.locks, lock)
+            if not holding.locks and not holding.busy:
+                os.close(holding.descriptor)
+                del self._holdings[key]
+
+    def _holder(self, asking: Tuple[_FileId, int], found: Lock) -> int:
+        """Name the process behind a conflicting lock; the kernel says -1 for description locks."""
+        if found.pid > 0:
+            return found.pid
+        for key, holding in self._holdings.items():
+            if key[0] == asking[0] and key != asking:
+                for held in holding.locks:
+                    if held.overlaps(found):
+                        return held.pid
+        return 0
+
+
+def _file_id(descriptor: int) -> _FileId:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _reopen(descriptor: int) -> int:
+    """Open the same file anew, for a description of its own.
+
+    Read and write if possible: the owner may take shared and exclusive locks through different opens. The
+    kernel has checked that the open it came through allows the lock.
+    """
+    path = f"/proc/self/fd/{descriptor}"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY):
+            raise
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    return os.open(path, flags & os.O_ACCMODE | os.O_CLOEXEC)
+
+
+def _fcntl(descriptor: int, command: int, lock: Lock) -> Lock:
+    argument = _Flock(lock.type, os.SEEK_SET, lock.start, lock.length, 0)
+    answer = _Flock.from_buffer_copy(fcntl.fcntl(descriptor, command, bytes(argument)))
+    return Lock(answer.l_type, answer.l_start, answer.l_len, answer.l_pid)
+
+
+def _apply(locks: List[Lock], new: Lock) -> List[Lock]:
+    """Return the record after `new`: it replaces what it overlaps, and splits what reaches beyond it."""
+    result = []
+    for held in locks:
+        if not held.overlaps(new):
+            result.append(held)
+            continue
+        if held.start < new.start:
+            result.append(held._replace(length=new.start - held.start))
+        if new.end < held.end:
+            start = new.start + new.length
+            length = held.start + held.length - start if held.length else 0
+            result.append(held._replace(start=start, length=length))
+    if new.type != fcntl.F_UNLCK:
+        result.append(new)
+    return result

@@ -1,0 +1,353 @@
+"""The mirror: a directory shown at a mount point, every operation handed to the filesystem underneath.
+
+This is the file to copy or to subclass. `Passthrough` has the operations that take a path;
+`PassthroughFile` is one open file and `PassthroughDirectory` one open directory, each holding the operating
+system's descriptor. All raise OSError, as the calls they make do.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import stat
+from typing import Any, Iterator, List, Optional, Union
+
+from fusepy_legacy import syscalls
+from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.binding import fuse
+from fusepy_legacy.dirents import DirectoryStream
+from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE, MountError
+from fusepy_legacy.filesystem import Filesystem
+from fusepy_legacy.identity import ActingAs
+from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.locks import Lock, LockTable
+
+# asm-generic/ioctl.h and linux/fs.h: the inode flags and version of lsattr and chattr.
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_IOC_GETVERSION = 0x80087601
+
+_UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
+
+
+class PassthroughFile:
+    """One open file.
+
+    `filesystem` is the Passthrough it belongs to; `fd` is its descriptor, and `fileno()` says so to the
+    engine. A subclass that transforms data overrides `read` and `write`.
+    """
+
+    filesystem: "Passthrough"
+
+    def __init__(self, path: str, flags: int, *mode: int) -> None:
+        """Open a file, or create it with `mode`: open(2)."""
+        # O_DIRECT asks for aligned buffers, which Python's are not; it holds between program and kernel.
+        flags &= ~os.O_DIRECT
+        self.fd = self.filesystem.open_beneath(path, flags, *mode)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self.fd
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer at the end of the file: pread(2)."""
+        return os.pread(self.fd, length, offset)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Write at `offset`, or at the end after O_APPEND; return how many bytes: pwrite(2)."""
+        return os.pwrite(self.fd, data, offset)
+
+    def flush(self) -> None:
+        """Report what close(2) reports, such as a late EDQUOT or EIO; called at each close of a program."""
+        os.close(os.dup(self.fd))
+
+    def release(self, flags: int) -> None:
+        """Close the descriptor; called once, after the last close of a program."""
+        os.close(self.fd)
+
+    def fsync(self, datasync: bool) -> None:
+        """Bring the file to the disk: fsync(2), or fdatasync(2)."""
+        if datasync:
+            os.fdatasync(self.fd)
+        else:
+            os.fsync(self.fd)
+
+    def fgetattr(self) -> os.stat_result:
+        """Return the attributes, also of a file without a name: fstat(2)."""
+        return os.fstat(self.fd)
+
+    def ftruncate(self, length: int) -> None:
+        """Cut or extend the file: ftruncate(2)."""
+        os.ftruncate(self.fd, length)
+
+    def lock(
+        self, cmd: int, owner: int, l_type: int, l_start: int, l_len: int, l_pid: int
+    ) -> Optional[Any]:
+        """Test (F_GETLK), take or drop (F_SETLK, F_SETLKW) a record lock for a lock owner: fcntl(2).
+
+        Returns the `fuse.Flock` that is in the way, or one of type F_UNLCK, for F_GETLK; else None.
+        """
+        locks = self.filesystem.locks
+        lock = Lock(l_type, l_start, l_len, l_pid)
+        if cmd == fcntl.F_GETLK:
+            found = locks.test(self.fd, owner, lock)
+            if found is None:
+                return fuse.Flock(l_type=fcntl.F_UNLCK)
+            return fuse.Flock(
+                l_type=found.type, l_start=found.start, l_len=found.length, l_pid=found.pid
+            )
+        if locks.holds_any() or l_type != fcntl.F_UNLCK:
+            locks.set(self.fd, owner, lock, wait=cmd == fcntl.F_SETLKW)
+        return None
+
+
+class PassthroughDirectory:
+    """One open directory, read in pieces from its descriptor."""
+
+    filesystem: "Passthrough"
+
+    def __init__(self, path: str) -> None:
+        """Open a directory: open(2) with O_DIRECTORY."""
+        self.fd = self.filesystem.beneath.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.stream = DirectoryStream(self.fd)
+
+    def readdir(self, offset: int) -> Iterator[Any]:
+        """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
+        for name, ino, kind, following in self.stream.entries(offset):
+            entry = fuse.Direntry(name)
+            entry.ino = ino
+            entry.type = kind
+            entry.offset = following
+            yield entry
+
+    def fsyncdir(self, datasync: bool) -> None:
+        """Bring the directory to the disk: fsync(2)."""
+        if datasync:
+            os.fdatasync(self.fd)
+        else:
+            os.fsync(self.fd)
+
+    def releasedir(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
+class Passthrough(Filesystem):
+    """A mirror of the directory `root`, set by `-o root=DIR` or by a subclass before `main`.
+
+    With `relative_symlinks`, a link to an absolute path below the root reads as a relative one, so that it
+    leads to the mirror of what it points at.
+    """
+
+    file_class: type = PassthroughFile
+    dir_class: type = PassthroughDirectory
+
+    root: Optional[str] = None
+    relative_symlinks = False
+    beneath: Beneath
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.locks = LockTable()
+        self.parser.add_option(mountopt="root", metavar="DIR", help="mirror this directory")
+        self.parser.add_option(
+            mountopt="relative_symlinks",
+            action="store_true",
+            help="show links to absolute paths below the root as relative ones",
+        )
+
+    def prepare(self, arguments: MountArguments) -> MountArguments:
+        """Open the root, while its path cannot lead into the mount yet, and imply use_ino."""
+        arguments = super().prepare(arguments)
+        self._take_source()
+        if self.root is None:
+            raise MountError(
+                "no root given; say which directory to mirror: -o root=DIR", EXIT_USAGE
+            )
+        self.root = os.path.abspath(os.path.expanduser(self.root))
+        try:
+            os.listdir(self.root)
+            self.beneath = Beneath(self.root, arguments.mountpoint)
+        except OSError as error:
+            raise MountError(f"root {self.root}: {error.strerror}", EXIT_ROOT) from error
+        os.umask(0)  # the caller's umask is in the modes that arrive
+        implied = dict(arguments.options, use_ino=True)
+        implied.setdefault("fsname", self.root)
+        return arguments._replace(options=implied)
+
+    def _take_source(self) -> None:
+        """Let the first of two arguments be the root: mount(8) calls its helpers so (mount.fuse)."""
+        _, sources = getattr(self, "cmdline", (None, []))
+        if len(sources) > 1:
+            raise MountError(f"too many arguments: {' '.join(sources)}", EXIT_USAGE)
+        if sources and self.root is None:
+            self.root = sources[0]
+
+    def open_beneath(self, path: str, flags: int, *mode: int) -> int:
+        """Open or create a file below the root; what is created belongs to the caller."""
+        if not mode:
+            return self.beneath.open(path, flags)
+        with ActingAs(self.caller(), mode[0]):
+            return self.beneath.open(path, flags | os.O_CREAT, mode[0])
+
+    # Attributes
+
+    def getattr(self, path: str) -> os.stat_result:
+        """Return a file's attributes: lstat(2)."""
+        return self.beneath.stat(path)
+
+    def access(self, path: str, mode: int) -> None:
+        """Raise EACCES unless the daemon's user has these rights; only asked without default_permissions."""
+        with self.beneath.parent(path) as (directory, name):
+            if not os.access(name, mode, dir_fd=directory, follow_symlinks=False):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Set the permission bits: chmod(2)."""
+        with self.beneath.reference(path) as reference:
+            os.chmod(reference, stat.S_IMODE(mode))
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """Set owner and group, -1 leaves one as it is: lchown(2)."""
+        with self.beneath.parent(path) as (directory, name):
+            os.chown(name, _chown_id(uid), _chown_id(gid), dir_fd=directory, follow_symlinks=False)
+
+    def truncate(self, path: str, length: int) -> None:
+        """Cut or extend a file that need not be open: truncate(2)."""
+        with self.beneath.reference(path) as reference:
+            os.truncate(reference, length)
+
+    def utimens(self, path: str, atime: Any, mtime: Any) -> None:
+        """Set access and modification time, each with `tv_sec` and `tv_nsec`: utimensat(2)."""
+        with self.beneath.parent(path) as (directory, name):
+            syscalls.utimensat(directory, name, atime, mtime)
+
+    def statfs(self) -> os.statvfs_result:
+        """Return size and room of the filesystem underneath: statvfs(3)."""
+        return os.fstatvfs(self.beneath.descriptor)
+
+    # Names
+
+    def mknod(self, path: str, mode: int, device: int) -> None:
+        """Create a file, fifo, socket or device node that belongs to the caller: mknod(2)."""
+        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller(), mode):
+            os.mknod(name, mode, device, dir_fd=directory)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Create a directory that belongs to the caller: mkdir(2)."""
+        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller()):
+            os.mkdir(name, mode, dir_fd=directory)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Create a symlink that belongs to the caller: symlink(2)."""
+        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller()):
+            os.symlink(target, name, dir_fd=directory)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name: link(2)."""
+        with self.beneath.parent(old) as (old_directory, old_name):
+            with self.beneath.parent(new) as (new_directory, new_name):
+                os.link(
+                    old_name,
+                    new_name,
+                    src_dir_fd=old_directory,
+                    dst_dir_fd=new_directory,
+                    follow_symlinks=False,
+                )
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename, replacing what has the new name: rename(2)."""
+        with self.beneath.parent(old) as (old_directory, old_name):
+            with self.beneath.parent(new) as (new_directory, new_name):
+                os.rename(old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory)
+        self.beneath.renamed(old, new)
+
+    def unlink(self, path: str) -> None:
+        """Take a name away: unlink(2)."""
+        with self.beneath.parent(path) as (directory, name):
+            os.unlink(name, dir_fd=directory)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory: rmdir(2)."""
+        with self.beneath.parent(path) as (directory, name):
+            os.rmdir(name, dir_fd=directory)
+
+    def readlink(self, path: str) -> str:
+        """Return a symlink's target: readlink(2)."""
+        with self.beneath.parent(path) as (directory, name):
+            target = os.readlink(name, dir_fd=directory)
+        if self.relative_symlinks and target.startswith("/"):
+            return self._relative_target(path, target)
+        return target
+
+    def _relative_target(self, path: str, target: str) -> str:
+        root = str(self.root).rstrip("/")
+        if target != root and not target.startswith(root + "/"):
+            return target
+        return os.path.relpath(target[len(root) :] or "/", os.path.dirname(path))
+
+    # Extended attributes: names are str, values str with surrogateescape, which lose nothing.
+
+    def getxattr(self, path: str, name: str, size: int) -> Union[int, str]:
+        """Return an attribute's value, or its length when `size` is 0: lgetxattr(2)."""
+        with self.beneath.reference(path) as reference:
+            value = os.getxattr(reference, name)
+        if size == 0:
+            return len(value)
+        if len(value) > size:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), path)
+        return value.decode("utf-8", "surrogateescape")
+
+    def setxattr(self, path: str, name: str, value: str, flags: int) -> None:
+        """Set an attribute, with XATTR_CREATE or XATTR_REPLACE: lsetxattr(2)."""
+        with self.beneath.reference(path) as reference:
+            os.setxattr(reference, name, value.encode("utf-8", "surrogateescape"), flags)
+
+    def listxattr(self, path: str, size: int) -> Union[int, List[str]]:
+        """Return the attributes' names, or their length with NULs when `size` is 0: llistxattr(2)."""
+        with self.beneath.reference(path) as reference:
+            names = os.listxattr(reference)
+        length = sum(len(os.fsencode(name)) + 1 for name in names)
+        if size == 0:
+            return length
+        if length > size:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), path)
+        return names
+
+    def removexattr(self, path: str, name: str) -> None:
+        """Remove an attribute: lremovexattr(2)."""
+        with self.beneath.reference(path) as reference:
+            os.removexattr(reference, name)
+
+    # What regular files and directories need no mirror's help for.
+
+    def bmap(self, path: str, block_size: int, index: int) -> int:
+        """Refuse: the blocks of a mirror are not on its own device (ioctl_fibmap(2))."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+
+    def poll(self, path: str, handle: Any, *file: Any) -> int:
+        """Return that regular files are always ready: poll(2)."""
+        return select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+
+    def ioctl(
+        self, path: str, cmd: int, data: Optional[bytes], flags: int, *file: Any
+    ) -> Union[int, bytes]:
+        """Get and set the inode flags of lsattr and chattr, with the caller's rights; else ENOTTY."""
+        if cmd not in (_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_IOC_GETVERSION):
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), path)
+        descriptor = self.beneath.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if cmd == _FS_IOC_SETFLAGS:
+                with ActingAs(self.caller()):
+                    fcntl.ioctl(descriptor, cmd, data or b"")
+                return 0
+            # The request says long, the kernel writes int: ioctl_iflags(2).
+            return fcntl.ioctl(descriptor, cmd, bytes(8))
+        finally:
+            os.close(descriptor)
+
+
+def _chown_id(number: int) -> int:
+    """Undo the stock engine's signed 32 bits: ids reach to 4294967294."""
+    number &= 0xFFFFFFFF
+    return -1 if number == _UNCHANGED else number

@@ -1,0 +1,210 @@
+"""System calls that the oldest supported Python has no function for, through libc and ctypes.
+
+Each function takes and returns what its man page says (section 2), raises OSError with the errno and the
+path, and answers ENOSYS where the kernel, or this table for the machine at hand, does not know the call.
+ctypes releases the GIL around each call, and keeps errno per thread.
+"""
+
+import ctypes
+import errno
+import functools
+import os
+import platform
+import struct
+from typing import Dict, NamedTuple, NoReturn, Optional, Sequence
+
+RESOLVE_NO_MAGICLINKS = 0x02  # linux/openat2.h
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+
+RENAME_NOREPLACE = 0x1  # linux/fs.h
+RENAME_EXCHANGE = 0x2
+RENAME_WHITEOUT = 0x4
+
+UTIME_NOW = (1 << 30) - 1  # linux/stat.h
+UTIME_OMIT = (1 << 30) - 2
+
+CAP_DAC_OVERRIDE = 1  # linux/capability.h
+_CAPABILITY_VERSION_3 = 0x20080522
+_AT_SYMLINK_NOFOLLOW = 0x100  # linux/fcntl.h
+
+
+class _Numbers(NamedTuple):
+    """The numbers of the calls that libc offers no function for (asm/unistd.h of each machine)."""
+
+    getdents64: int
+    setfsuid: int
+    setfsgid: int
+    setgroups: int
+    capget: int
+    capset: int
+    renameat2: int
+
+
+# openat2 came after all machines had agreed on one table: linux/include/uapi/asm-generic/unistd.h.
+_OPENAT2 = 437
+_GENERIC = _Numbers(61, 151, 152, 159, 90, 91, 276)
+_NUMBERS: Dict[str, _Numbers] = {
+    "x86_64": _Numbers(217, 122, 123, 116, 125, 126, 316),
+    "i686": _Numbers(220, 215, 216, 206, 184, 185, 353),
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "loongarch64": _GENERIC,
+    "armv7l": _Numbers(217, 215, 216, 206, 184, 185, 382),
+    "ppc64le": _Numbers(202, 138, 139, 81, 183, 184, 357),
+    "s390x": _Numbers(220, 215, 216, 206, 184, 185, 347),
+}
+
+_NO_ID = 0xFFFFFFFF  # setfsuid(2): an id that is never valid only asks for the one in force
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+
+class _Syscalls:
+    """libc with the calls' prototypes, and this machine's call numbers."""
+
+    def __init__(self) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.syscall = self.libc.syscall
+        self.syscall.restype = ctypes.c_long
+        self.numbers = _NUMBERS.get(platform.machine())
+        # A prototype for each call: ctypes then passes Python values without wrapping each by hand.
+        prototype = ctypes.CFUNCTYPE(
+            ctypes.c_long,
+            ctypes.c_long,
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            use_errno=True,
+        )
+        self.openat2 = prototype(("syscall", self.libc))
+        self.utimensat = self.libc.utimensat
+        self.utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
+        self.futimens = self.libc.futimens
+        self.futimens.argtypes = (ctypes.c_int, ctypes.c_void_p)
+
+    def number(self, name: str) -> int:
+        """Return the number of a call on this machine; ENOSYS where the table has none."""
+        if self.numbers is None:
+            raise OSError(errno.ENOSYS, f"{name}: no call number for {platform.machine()}")
+        return int(getattr(self.numbers, name))
+
+
+@functools.lru_cache(maxsize=None)
+def _calls() -> _Syscalls:
+    """Load libc at the first call, not at import."""
+    return _Syscalls()
+
+
+def _fail(path: Optional[str] = None) -> NoReturn:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), path)
+
+
+def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    """Open `path` relative to the descriptor `directory` (openat2(2), Linux 5.6); return a descriptor.
+
+    `mode` must be 0 unless `flags` create a file.
+    """
+    how = struct.pack("QQQ", flags, mode, resolve)
+    descriptor = _calls().openat2(_OPENAT2, directory, os.fsencode(path), how, len(how))
+    if descriptor < 0:
+        _fail(path)
+    return int(descriptor)
+
+
+def getdents64(descriptor: int, buffer: ctypes.Array) -> int:  # type: ignore[type-arg]
+    """Fill `buffer` with linux_dirent64 records (getdents(2)); return their length, 0 at the end."""
+    length = _calls().syscall(
+        ctypes.c_long(_calls().number("getdents64")),
+        ctypes.c_int(descriptor),
+        buffer,
+        ctypes.c_size_t(len(buffer)),
+    )
+    if length < 0:
+        _fail()
+    return int(length)
+
+
+def renameat2(old_directory: int, old: str, new_directory: int, new: str, flags: int) -> None:
+    """Rename with RENAME_ flags (renameat2(2), Linux 3.15)."""
+    result = _calls().syscall(
+        ctypes.c_long(_calls().number("renameat2")),
+        ctypes.c_int(old_directory),
+        ctypes.c_char_p(os.fsencode(old)),
+        ctypes.c_int(new_directory),
+        ctypes.c_char_p(os.fsencode(new)),
+        ctypes.c_uint(flags),
+    )
+    if result < 0:
+        _fail(old)
+
+
+def _timespecs(atime: "Timestamp", mtime: "Timestamp") -> "ctypes.Array[_Timespec]":
+    return (_Timespec * 2)(
+        _Timespec(atime.tv_sec, atime.tv_nsec), _Timespec(mtime.tv_sec, mtime.tv_nsec)
+    )
+
+
+class Timestamp(NamedTuple):
+    """A struct timespec: seconds, and nanoseconds or one of UTIME_NOW and UTIME_OMIT."""
+
+    tv_sec: int
+    tv_nsec: int
+
+
+def utimensat(directory: int, name: str, atime: Timestamp, mtime: Timestamp) -> None:
+    """Set the times of `name` in `directory`, not following a symlink (utimensat(2))."""
+    times = _timespecs(atime, mtime)
+    if _calls().utimensat(directory, os.fsencode(name), times, _AT_SYMLINK_NOFOLLOW) < 0:
+        _fail(name)
+
+
+def futimens(descriptor: int, atime: Timestamp, mtime: Timestamp) -> None:
+    """Set the times of an open file (futimens(3))."""
+    if _calls().futimens(descriptor, _timespecs(atime, mtime)) < 0:
+        _fail()
+
+
+def setfsuid(uid: int) -> None:
+    """Set the calling thread's filesystem user id (setfsuid(2)); EPERM when that did not take effect."""
+    _set_filesystem_id("setfsuid", uid)
+
+
+def setfsgid(gid: int) -> None:
+    """Set the calling thread's filesystem group id (setfsgid(2)); EPERM when that did not take effect."""
+    _set_filesystem_id("setfsgid", gid)
+
+
+def _set_filesystem_id(name: str, number: int) -> None:
+    call = ctypes.c_long(_calls().number(name))
+    _calls().syscall(call, ctypes.c_uint(number))
+    # The call has no error return: only asking again tells whether it worked (setfsuid(2), BUGS).
+    if _calls().syscall(call, ctypes.c_uint(_NO_ID)) & _NO_ID != number:
+        raise OSError(errno.EPERM, f"{name}({number}) was refused")
+
+
+def setgroups(groups: Sequence[int]) -> None:
+    """Set the calling thread's supplementary groups; glibc's function would change all threads (nptl(7))."""
+    array = (ctypes.c_uint * len(groups))(*groups)
+    call = ctypes.c_long(_calls().number("setgroups"))
+    if _calls().syscall(call, ctypes.c_size_t(len(groups)), array) < 0:
+        _fail()
+
+
+def raise_capability(capability: int) -> None:
+    """Make a permitted capability effective in the calling thread (capset(2)); EPERM if not permitted."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    if _calls().syscall(ctypes.c_long(_calls().number("capget")), header, data) < 0:
+        _fail()
+    fields = list(struct.unpack("6I", data.raw))
+    fields[0] |= 1 << capability
+    result = _calls().syscall(
+        ctypes.c_long(_calls().number("capset")), header, struct.pack("6I", *fields)
+    )
+    if result < 0:
+        _fail()
