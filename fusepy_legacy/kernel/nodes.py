@@ -1,0 +1,291 @@
+"""Node ids, names and lookup counts: what the kernel knows of the filesystem.
+
+A node is what the kernel's inode is to us. Its id is a counter, never the inode number, so an id is not
+used again. A node has zero or more names, each a (parent, name); without one it is an unlinked file that
+is still open, or still known.
+
+Where a filesystem promises that (st_dev, st_ino) identify its files (`use_ino`), two names of one file are
+one node. Otherwise a node is a path, as in libfuse's high-level API.
+
+The kernel's copy of a node ends with FORGET only. Each answer that names a node counts one lookup, and
+FORGET says how many it gives back; a node without lookups, without known children and without opens is
+dropped here too.
+
+Paths are built from the directories' prefixes. A prefix is cached in its directory and is good for one
+generation: renaming a directory starts the next, so it costs the same however large the tree below is.
+"""
+
+import threading
+from typing import Dict, List, Optional, Tuple
+
+FileId = Tuple[int, int]  # st_dev, st_ino
+Name = Tuple["Node", str]
+
+ROOT_ID = 1
+
+
+class Node:
+    """One file or directory that the kernel knows.
+
+    `parent` and `name` are one of its names, `more` the others; `opens` are its open file objects' handles.
+    """
+
+    __slots__ = (
+        "id",
+        "lookups",
+        "parent",
+        "name",
+        "more",
+        "children",
+        "prefix",
+        "generation",
+        "file_id",
+        "opens",
+    )
+
+    def __init__(self, number: int, file_id: Optional[FileId]) -> None:
+        self.id = number
+        self.lookups = 0
+        self.parent: Optional[Node] = None
+        self.name = ""
+        self.more: Optional[List[Name]] = None
+        self.children: Optional[Dict[str, Node]] = None
+        self.prefix = ""
+        self.generation = -1
+        self.file_id = file_id
+        self.opens: Optional[List[int]] = None
+
+
+class NodeTable:
+    """All nodes of one mount.
+
+    Methods that change more than one field hold `guard`; reading a path does not, and a path that became
+    stale while it was used is recognised by `moves`, which counts every rename and removal.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        """`keep`: do not drop nodes that the kernel has forgotten (libfuse's noforget)."""
+        self.keep = keep
+        self.guard = threading.Lock()
+        self.moves = 0
+        self._generation = 0
+        self._last_id = ROOT_ID
+        self._by_file_id: Dict[FileId, Node] = {}
+        self.root = Node(ROOT_ID, None)
+        self.root.lookups = 1
+        self.root.prefix = "/"
+        self.by_id: Dict[int, Node] = {ROOT_ID: self.root}
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def path(self, node: Node) -> Optional[str]:
+        """Return the node's path from the mount's root, None when it has no name any more."""
+        parent = node.parent
+        if parent is None:
+            return "/" if node is self.root else None
+        prefix = self._prefix(parent)
+        return None if prefix is None else prefix + node.name
+
+    def child_path(self, parent: Node, name: str) -> Optional[str]:
+        """Return the path of a name in a directory, None when the directory has no name any more."""
+        prefix = self._prefix(parent)
+        return None if prefix is None else prefix + name
+
+    def _prefix(self, directory: Node) -> Optional[str]:
+        generation = self._generation
+        if directory.generation == generation or directory is self.root:
+            return directory.prefix
+        parent = directory.parent
+        if parent is None:
+            return None
+        above = self._prefix(parent)
+        if above is None:
+            return None
+        prefix = f"{above}{directory.name}/"
+        directory.prefix = prefix
+        directory.generation = generation
+        return prefix
+
+    def child(self, parent: Node, name: str) -> Optional[Node]:
+        """Return the node known under a name, None when none is."""
+        return parent.children.get(name) if parent.children else None
+
+    def looked_up(self, parent: Node, name: str, file_id: Optional[FileId], links: int) -> Node:
+        """Return the node of a name that has just been found, and count one lookup.
+
+        `file_id` is None without use_ino. `links` is its st_nlink, or 0 for a directory, which has one
+        name.
+        """
+        with self.guard:
+            known = parent.children.get(name) if parent.children else None
+            if known is None or known.file_id != file_id:
+                if known is not None:
+                    self._remove_name(known, parent, name)
+                known = self._identify(file_id, links)
+                self._add_name(known, parent, name)
+            known.lookups += 1
+            return known
+
+    def _identify(self, file_id: Optional[FileId], links: int) -> Node:
+        """Return the node of a file identity under a name that is new for it."""
+        node = None if file_id is None else self._by_file_id.get(file_id)
+        if node is not None and links <= 1 and node.parent is not None:
+            # It has one name, and it is not the one known. Either someone renamed it in the backing
+            # directory, or the file that was known is gone and its inode number is used again. An open
+            # file's number cannot be; and a directory stays itself to those who are in it.
+            if links == 0 or node.opens:
+                self._remove_names(node)
+            else:
+                self._disown(node)
+                node = None
+        if node is None:
+            self._last_id += 1
+            node = Node(self._last_id, file_id)
+            self.by_id[node.id] = node
+            if file_id is not None:
+                self._by_file_id[file_id] = node
+        return node
+
+    def created(self, file_id: Optional[FileId]) -> None:
+        """Take note that a file has just been created: its identity cannot belong to an older node."""
+        if file_id is not None and file_id in self._by_file_id:
+            with self.guard:
+                node = self._by_file_id.get(file_id)
+                if node is not None:
+                    self._disown(node)
+
+    def forget(self, number: int, lookups: int) -> None:
+        """Take lookups back, and drop the node when it was the last one and nothing else needs it."""
+        with self.guard:
+            node = self.by_id.get(number)
+            if node is not None and node is not self.root:
+                node.lookups = max(0, node.lookups - lookups)
+                self._drop_unneeded(node)
+
+    def opened(self, node: Node, handle: int) -> None:
+        """Count an open file of the node."""
+        with self.guard:
+            if node.opens is None:
+                node.opens = [handle]
+            else:
+                node.opens.append(handle)
+
+    def released(self, node: Node, handle: int) -> None:
+        """Take one open file away."""
+        with self.guard:
+            if node.opens and handle in node.opens:
+                node.opens.remove(handle)
+            if not node.opens:
+                node.opens = None
+            self._drop_unneeded(node)
+
+    def linked(self, node: Node, parent: Node, name: str) -> None:
+        """Give a node one more name, and count one lookup."""
+        with self.guard:
+            self._replace(parent, name)
+            self._add_name(node, parent, name)
+            node.lookups += 1
+
+    def removed(self, parent: Node, name: str, last: bool) -> None:
+        """Take a name away after unlink or rmdir; with `last`, the file's identity ends with it."""
+        with self.guard:
+            node = self.child(parent, name)
+            if node is not None:
+                self.moves += 1
+                self._remove_name(node, parent, name)
+                if last and node.parent is None:
+                    self._disown(node)
+                self._drop_unneeded(node)
+
+    def renamed(
+        self, old_parent: Node, old_name: str, new_parent: Node, new_name: str, exchange: bool
+    ) -> None:
+        """Move a name, replacing what had the new one; with `exchange`, the two change places."""
+        with self.guard:
+            self.moves += 1
+            node = self.child(old_parent, old_name)
+            other = self.child(new_parent, new_name)
+            if node is other and node is not None:
+                return  # two names of one file: rename(2) does nothing
+            if node is not None:
+                self._remove_name(node, old_parent, old_name)
+            if other is not None:
+                self._remove_name(other, new_parent, new_name)
+                if exchange:
+                    self._add_name(other, old_parent, old_name)
+                self._drop_unneeded(other)
+            if node is not None:
+                self._add_name(node, new_parent, new_name)
+                if node.children is not None or (other is not None and other.children is not None):
+                    self._generation += 1
+
+    def find(self, path: str) -> Optional[Node]:
+        """Return the known node of a path, None when the kernel knows none."""
+        node: Optional[Node] = self.root
+        for name in path.strip("/").split("/") if path.strip("/") else ():
+            node = self.child(node, name) if node is not None else None
+        return node
+
+    # With the guard held.
+
+    def _add_name(self, node: Node, parent: Node, name: str) -> None:
+        if parent.children is None:
+            parent.children = {}
+        parent.children[name] = node
+        if node.parent is None:
+            node.parent = parent
+            node.name = name
+            node.generation = -1
+        elif node.more is None:
+            node.more = [(parent, name)]
+        else:
+            node.more.append((parent, name))
+
+    def _remove_name(self, node: Node, parent: Node, name: str) -> None:
+        children = parent.children
+        if children is not None and children.get(name) is node:
+            del children[name]
+            if not children:
+                parent.children = None
+        if node.parent is parent and node.name == name:
+            node.parent, node.name = node.more.pop() if node.more else (None, name)
+            node.generation = -1
+        elif node.more is not None:
+            node.more = [entry for entry in node.more if entry[0] is not parent or entry[1] != name]
+        if not node.more:
+            node.more = None
+        self._drop_unneeded(parent)
+
+    def _remove_names(self, node: Node) -> None:
+        while node.parent is not None:
+            self._remove_name(node, node.parent, node.name)
+        self._generation += 1
+
+    def _replace(self, parent: Node, name: str) -> None:
+        stale = self.child(parent, name)
+        if stale is not None:
+            self._remove_name(stale, parent, name)
+            self._drop_unneeded(stale)
+
+    def _disown(self, node: Node) -> None:
+        """Let go of a node's identity and names; the kernel may still hold it for a while."""
+        if node.file_id is not None and self._by_file_id.get(node.file_id) is node:
+            del self._by_file_id[node.file_id]
+        node.file_id = None
+        self._remove_names(node)
+
+    def _drop_unneeded(self, node: Node) -> None:
+        """Drop a node without lookups, opens and children, and then its parents likewise."""
+        while (
+            node.lookups == 0
+            and not node.children
+            and node.opens is None
+            and not (self.keep and node.parent is not None)
+            and node.id in self.by_id
+        ):
+            del self.by_id[node.id]
+            if node.file_id is not None and self._by_file_id.get(node.file_id) is node:
+                del self._by_file_id[node.file_id]
+            self._remove_names(node)
+            return
