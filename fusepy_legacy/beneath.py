@@ -40,6 +40,19 @@ _OPEN_FLAGS = (
 )
 
 
+class Held(str):
+    """A path that leads to one file even when that has lost its name, until `close`.
+
+    As text it is the path that the file had.
+    """
+
+    descriptor = -1
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self.descriptor)
+
+
 class Covered(NamedTuple):
     """A directory below the root on which the mirror itself is mounted, and a descriptor from before."""
 
@@ -107,16 +120,24 @@ class Beneath:
         """Open `root`; `mountpoint` is where the mirror will be mounted, None when nowhere."""
         self.descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.covered: Optional[Covered] = None
-        if mountpoint is not None:
-            self.covered = self._covered_by(os.path.realpath(root), os.path.realpath(mountpoint))
-        self._open_below = self._openat2
+        try:
+            if mountpoint is not None:
+                where = os.path.realpath(root), os.path.realpath(mountpoint)
+                self.covered = self._covered_by(*where)
+            self._open_below = self._openat2 if self._has_openat2() else self._walk
+        except BaseException:
+            self.close()
+            raise
+
+    def _has_openat2(self) -> bool:
         try:
             os.close(self._openat2(self.descriptor, ".", _DIRECTORY, 0))
         except OSError as error:
             # Old kernels do not know the call; seccomp filters of old containers refuse it.
             if error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            self._open_below = self._walk
+            return False
+        return True
 
     def close(self) -> None:
         """Close the root's descriptors; the object is of no use afterwards."""
@@ -130,6 +151,8 @@ class Beneath:
         ELOOP: the last component, or one on the way, is a symlink. EXDEV: the path would leave the root.
         """
         flags = flags & _OPEN_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
+        if isinstance(path, Held):
+            return os.open(f"/proc/self/fd/{path.descriptor}", flags & ~os.O_NOFOLLOW)
         directory, relative = self._locate(path)
         if "/" not in relative and relative != "..":
             return os.open(relative, flags, mode, dir_fd=directory)
@@ -163,11 +186,24 @@ class Beneath:
         """Return a context manager that gives a path in /proc for calls without a descriptor form."""
         return Reference(self.open(path, os.O_PATH))
 
+    def hold(self, path: str) -> Held:
+        """Return a path that keeps leading to the file that has this one now."""
+        held = Held(path)
+        held.descriptor = self.open(path, os.O_PATH)
+        return held
+
     def renamed(self, old: str, new: str) -> None:
         """Take note of a rename, which may have moved the directory that the mount covers."""
         covered = self.covered
         if covered is not None and covered.path.startswith(old + "/"):
             self.covered = Covered(new + covered.path[len(old) :], covered.descriptor)
+
+    def covered_name(self, directory: str) -> Optional[str]:
+        """Return the name in a directory that the mount covers, None when there is none."""
+        if self.covered is None:
+            return None
+        head, _, name = self.covered.path.rpartition("/")
+        return name if head == directory.rstrip("/") else None
 
     def _covered_by(self, root: str, mountpoint: str) -> Optional[Covered]:
         """Hold on to the mount point's directory when it lies inside the root.

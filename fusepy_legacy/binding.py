@@ -2,15 +2,16 @@
 
 try:
     import fuse
-except ImportError as error:
+except Exception as error:  # fusepy's raises OSError where it finds no libfuse
     raise ImportError(
         f"fuse-python cannot be imported ({error}); install it with: pip install fuse-python"
     ) from error
 
 if not hasattr(fuse, "Fuse"):
     # PyPI's fusepy installs a module of the same name with another API.
+    where = getattr(fuse, "__file__", None) or "a directory of that name"
     raise ImportError(
-        f"the module fuse in {fuse.__file__} is not fuse-python's but fusepy's; "
+        f"the module fuse in {where} is not fuse-python's but fusepy's; "
         "replace it with: pip uninstall fusepy && pip install --force-reinstall fuse-python"
     )
 

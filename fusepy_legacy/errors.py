@@ -18,5 +18,5 @@ class MountError(Exception):
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))
         self.exit_code = exit_code

@@ -11,7 +11,8 @@ import os
 import signal
 import stat
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence
+import threading
+from typing import AbstractSet, Any, Callable, Dict, List, Optional, Sequence
 
 from fusepy_legacy.binding import fuse
 from fusepy_legacy.errors import (
@@ -22,12 +23,28 @@ from fusepy_legacy.errors import (
     MountError,
 )
 from fusepy_legacy.identity import Caller
-from fusepy_legacy.kernel import options
+from fusepy_legacy.kernel import entry, options
+from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.daemon import Daemon
+from fusepy_legacy.kernel.session import Session, SessionError
 
 logger = logging.getLogger(__name__)
 
 Callback = Callable[..., Any]
+
+# What the kernel engine calls beyond fuse-python's list, where it is there (docs/handlers.md).
+_OPTIONAL = ("hold", "syncfs", "utimensat")
+_OPTIONAL_FILE = (
+    "copy_file_range",
+    "fallocate",
+    "fchmod",
+    "fchown",
+    "flock",
+    "futimens",
+    "linkat",
+    "lseek",
+)
+_OPTIONAL_DIRECTORY = ("fstatat",)
 
 
 class OptionParser(fuse.FuseOptParse):
@@ -53,7 +70,13 @@ class Filesystem(fuse.Fuse):
     Use it as fuse-python's class: add options to `self.parser`, call `parse`, call `main`. The `-s` option
     works without being asked for. Handlers raise OSError, or return a negative errno as fuse-python allows;
     any other exception is logged with its traceback and answers EIO.
+
+    `wanted` names what the kernel engine shall agree on with the kernel beyond what suits every filesystem:
+    see WANTED in kernel/negotiation.py.
     """
+
+    engine = "auto"
+    wanted: AbstractSet[str] = frozenset()
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         fuse.fuse_python_api = fuse.FUSE_PYTHON_API_VERSION
@@ -61,6 +84,13 @@ class Filesystem(fuse.Fuse):
         kw.setdefault("parser_class", OptionParser)
         super().__init__(*args, **kw)
         self._failure: Optional[BaseException] = None
+        self._session: Optional[Session] = None
+        self.parser.add_option(
+            mountopt="engine",
+            metavar="NAME",
+            help="kernel: this package's own engine; stock: fuse-python's on libfuse 2; "
+            "auto (the default) is kernel",
+        )
 
     def run(self, arguments: Optional[List[str]] = None) -> int:
         """Be a command: parse, mount, serve, and return an exit code.
@@ -91,14 +121,23 @@ class Filesystem(fuse.Fuse):
             raise MountError(str(error), EXIT_USAGE) from error
         check_mountpoint(arguments)
         check_device()
+        stock = self._is_stock(arguments)
         arguments = self.prepare(arguments)
         for kind in "file_class", "dir_class":
             if hasattr(self, kind):
                 getattr(self.methproxy, f"set_{kind}")(self._bound(getattr(self, kind)))
-        daemon = Daemon(arguments.foreground)
-        daemon.fork()
         start_logging(self.parser.get_prog_name(), arguments)
-        self._serve(arguments, daemon)
+        if stock:
+            self._serve_on_stock(arguments)
+        else:
+            self._serve_on_kernel(arguments)
+
+    def exit(self) -> None:
+        """Unmount, from any thread; `main` then returns."""
+        if self._session is not None:
+            self._session.exit()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)  # what libfuse's loop listens to
 
     def prepare(self, arguments: options.MountArguments) -> options.MountArguments:
         """Do what must happen before the mount, and return the arguments to mount with.
@@ -113,13 +152,70 @@ class Filesystem(fuse.Fuse):
 
     def caller(self) -> Caller:
         """Return who made the request that this thread serves."""
+        if self._session is not None:
+            return Caller(current.uid, current.gid, current.pid, current.umask)
         context = self.GetContext()
-        return Caller(context["uid"], context["gid"], context["pid"])
+        return Caller(context["uid"], context["gid"], context["pid"], 0)
 
-    def _serve(self, arguments: options.MountArguments, daemon: Daemon) -> None:
+    def interrupted(self) -> Optional[threading.Event]:
+        """Return what is set when the request that this thread serves shall stop waiting.
+
+        None for requests that do not wait, and on the stock engine, which cannot tell.
+        """
+        return current.interrupted if self._session is not None else None
+
+    def GetContext(self) -> Dict[str, int]:
+        """Return who made the request: uid, gid, pid."""
+        if self._session is not None:
+            return entry.FuseGetContext()
+        return dict(super().GetContext())
+
+    def Invalidate(self, path: str) -> int:
+        """Let the kernel drop what it has cached of a file; return 0 or a negative errno."""
+        if self._session is not None:
+            return 0 if self._session.invalidate(path) else -errno.ENOENT
+        return int(super().Invalidate(path))
+
+    def NotifyPoll(self, pollhandle: Any) -> int:
+        """Let the kernel poll again; `pollhandle` is what `poll` got."""
+        if self._session is not None:
+            return entry.FuseNotifyPoll(pollhandle)
+        return int(super().NotifyPoll(pollhandle))
+
+    def _is_stock(self, arguments: options.MountArguments) -> bool:
+        if self.engine not in ("auto", "kernel", "stock"):
+            raise MountError(f"no such engine: {self.engine}; auto, kernel or stock", EXIT_USAGE)
+        logger.debug("engine: %s", "kernel" if self.engine == "auto" else self.engine)
+        if self.engine == "stock":
+            return True
+        try:
+            options.refuse(arguments.options)
+        except options.OptionError as error:
+            raise MountError(str(error), EXIT_USAGE) from error
+        return False
+
+    def _serve_on_kernel(self, arguments: options.MountArguments) -> None:
+        """Run the kernel engine until the unmount."""
+        self._session = Session(arguments, self._callbacks(), bool(self.multithreaded), self.wanted)
+        try:
+            self._session.run()
+        except SessionError as error:
+            if error.__cause__ is not None and self._session.engine.failure is error.__cause__:
+                raise _failed_to_start(error.__cause__) from error
+            raise MountError(str(error), EXIT_FUSE) from error
+        finally:
+            self._session = None
+
+    def _serve_on_stock(self, arguments: options.MountArguments) -> None:
         """Run the stock engine until the unmount."""
-        callbacks = {name: Guard(name, function) for name, function in self._callbacks().items()}
+        daemon = Daemon(arguments.foreground)
+        daemon.fork()
+        callbacks = {
+            name: Guard(name, function) for name, function in self._stock_callbacks().items()
+        }
         callbacks["fsinit"] = Guard("fsinit", self._starter(daemon))
+        # fuse-python 1.0.9 builds this call's arguments with a malformed format, and crashes.
+        callbacks.pop("fsyncdir", None)
         # libfuse leaves a signal alone that has a handler, and Python's for SIGINT never gets to run
         # while the main thread is inside the C module.
         interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -138,9 +234,26 @@ class Filesystem(fuse.Fuse):
                 f"the filesystem failed to start: {_describe(self._failure)}", EXIT_FAILED
             )
 
-    def _callbacks(self) -> Dict[str, Callback]:
-        """Return the operations that this filesystem has, by fuse-python's names."""
+    def _stock_callbacks(self) -> Dict[str, Callback]:
+        """Return the handlers that this filesystem has, by fuse-python's names."""
         return {name: self.lowwrap(name) for name in self._attrs if hasattr(self, name)}
+
+    def _callbacks(self) -> Dict[str, Callback]:
+        """Return fuse-python's handlers and the optional ones."""
+        callbacks = self._stock_callbacks()
+        optional = {name: getattr(self, name) for name in _OPTIONAL if hasattr(self, name)}
+        callbacks.update(optional)
+        if hasattr(self, "tmpfile"):
+            callbacks["tmpfile"] = lambda *arguments: (self.tmpfile(*arguments), True)
+        classes = (
+            (_OPTIONAL_FILE, self.methproxy.file_class),
+            (_OPTIONAL_DIRECTORY, self.methproxy.dir_class),
+        )
+        for names, declared in classes:
+            for name in names:
+                if hasattr(declared, name):
+                    callbacks[name] = self.methproxy.proxyclass(name)
+        return callbacks
 
     def _starter(self, daemon: Daemon) -> Callback:
         """Return an fsinit that reports: success to the starter, failure to `main`."""
@@ -240,6 +353,10 @@ def check_device() -> None:
         else:
             reason = "the kernel has no FUSE; try: modprobe fuse"
         raise MountError(f"/dev/fuse: {error.strerror}: {reason}", EXIT_FUSE) from error
+
+
+def _failed_to_start(error: BaseException) -> MountError:
+    return MountError(f"the filesystem failed to start: {_describe(error)}", EXIT_FAILED)
 
 
 def _describe(error: BaseException) -> str:

@@ -7,10 +7,14 @@ The kernel has checked the caller's permissions before it sent the request (defa
 groups and ACLs. Leaving fsuid 0 drops CAP_DAC_OVERRIDE, and then the backing filesystem would refuse a
 caller who got in through a supplementary group, which the thread does not have. So that one capability is
 raised again. The others that go with fsuid 0 stay dropped: CAP_FSETID, CAP_FOWNER, CAP_CHOWN.
+
+The umask belongs to all threads of a process, until a thread asks for one of its own (unshare(2), CLONE_FS).
+The backing filesystem has to know it: a default ACL counts instead of it (acl(5)).
 """
 
 import os
 import stat
+import threading
 from types import TracebackType
 from typing import List, NamedTuple, Optional, Type
 
@@ -18,11 +22,15 @@ from fusepy_legacy import syscalls
 
 
 class Caller(NamedTuple):
-    """Who made a request: ids of the process, and its number in this process's PID namespace."""
+    """Who made a request: ids of the process, and its number in this process's PID namespace.
+
+    `umask` is what the filesystem has to apply itself; 0 where the kernel has done so.
+    """
 
     uid: int
     gid: int
     pid: int
+    umask: int = 0
 
 
 class ActingAs:
@@ -44,9 +52,11 @@ class ActingAs:
         self.acting = os.geteuid() == 0 and (caller.uid != 0 or caller.gid != 0)
 
     def __enter__(self) -> None:
-        if not self.acting:
-            return
         try:
+            if self.caller.umask:
+                _own_umask(self.caller.umask)
+            if not self.acting:
+                return
             if self.mode & stat.S_ISGID:
                 self.groups = os.getgroups()
                 syscalls.setgroups(supplementary_groups(self.caller.pid))
@@ -64,16 +74,35 @@ class ActingAs:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        if self.acting:
-            self._restore()
+        self._restore()
 
     def _restore(self) -> None:
+        if self.caller.umask and _thread.has_umask:
+            os.umask(0)
+        if not self.acting:
+            return
         # Back at fsuid 0, the kernel makes the dropped capabilities effective again (capabilities(7)).
         syscalls.setfsuid(0)
         syscalls.setfsgid(os.getegid())
         if self.groups is not None:
             syscalls.setgroups(self.groups)
             self.groups = None
+
+
+class _Thread(threading.local):
+    """Whether the thread has a umask of its own."""
+
+    has_umask = False
+
+
+_thread = _Thread()
+
+
+def _own_umask(umask: int) -> None:
+    if not _thread.has_umask:
+        syscalls.unshare(syscalls.CLONE_FS)
+        _thread.has_umask = True
+    os.umask(umask)
 
 
 def supplementary_groups(pid: int) -> List[int]:

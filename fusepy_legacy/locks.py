@@ -15,12 +15,14 @@ import errno
 import fcntl
 import os
 import threading
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 # linux/fcntl.h; Python 3.9 has them in fcntl.
 F_OFD_GETLK = 36
 F_OFD_SETLK = 37
-F_OFD_SETLKW = 38
+
+_FIRST_DELAY = 0.001  # seconds
+_LONGEST_DELAY = 0.02
 
 _FileId = Tuple[int, int]
 
@@ -89,11 +91,18 @@ class LockTable:
                 return None
             return found._replace(pid=self._holder(key, found))
 
-    def set(self, descriptor: int, owner: int, lock: Lock, wait: bool) -> None:
+    def set(
+        self,
+        descriptor: int,
+        owner: int,
+        lock: Lock,
+        wait: bool,
+        interrupted: Optional[threading.Event] = None,
+    ) -> None:
         """Take or drop a lock on the open file for `owner`.
 
-        With `wait`, blocks until no other lock is in the way. Raises OSError EAGAIN when one is, ENOLCK and
-        the rest as fcntl(2).
+        With `wait`, blocks until no other lock is in the way, or until `interrupted` is set, if there is
+        one. Raises OSError: EAGAIN when a lock is in the way, EINTR, ENOLCK and the rest as fcntl(2).
         """
         key = (_file_id(descriptor), owner)
         with self._guard:
@@ -104,24 +113,26 @@ class LockTable:
                 holding = self._holdings[key] = _Holding(_reopen(descriptor))
             holding.busy += 1
         try:
-            _fcntl(holding.descriptor, F_OFD_SETLKW if wait else F_OFD_SETLK, lock)
-        except BaseException:
-            self._finish(key, holding, None)
-            raise
-        self._finish(key, holding, lock)
+            if wait:
+                wait_for(lambda: self._attempt(holding, lock), interrupted)
+            else:
+                self._attempt(holding, lock)
+        finally:
+            with self._guard:
+                holding.busy -= 1
+                if not holding.locks and not holding.busy:
+                    os.close(holding.descriptor)
+                    del self._holdings[key]
 
     def holds_any(self) -> bool:
         """Tell whether any owner holds a lock: without one, closing a file has nothing to drop."""
         return bool(self._holdings)
 
-    def _finish(self, key: Tuple[_FileId, int], holding: _Holding, lock: Optional[Lock]) -> None:
+    def _attempt(self, holding: _Holding, lock: Lock) -> None:
+        """Take or drop a lock at once, and record it before another thread can change it."""
         with self._guard:
-            holding.busy -= 1
-            if lock is not None:
-                holding.locks = _apply(holding.locks, lock)
-            if not holding.locks and not holding.busy:
-                os.close(holding.descriptor)
-                del self._holdings[key]
+            _fcntl(holding.descriptor, F_OFD_SETLK, lock)
+            holding.locks = _apply(holding.locks, lock)
 
     def _holder(self, asking: Tuple[_FileId, int], found: Lock) -> int:
         """Name the process behind a conflicting lock; the kernel says -1 for description locks."""
@@ -130,9 +141,28 @@ class LockTable:
         for key, holding in self._holdings.items():
             if key[0] == asking[0] and key != asking:
                 for held in holding.locks:
-                    if held.overlaps(found):
+                    if held._replace(pid=found.pid) == found:
                         return held.pid
         return 0
+
+
+def wait_for(attempt: Callable[[], object], interrupted: Optional[threading.Event]) -> None:
+    """Repeat a lock attempt until it succeeds; raise EINTR when `interrupted` is set, if there is one.
+
+    Only a signal to this very thread would end a blocking fcntl, and Python would restart it (PEP 475).
+    """
+    interrupted = interrupted or threading.Event()
+    delay = _FIRST_DELAY
+    while True:
+        try:
+            attempt()
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        if interrupted.wait(delay):
+            raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+        delay = min(2 * delay, _LONGEST_DELAY)
 
 
 def _file_id(descriptor: int) -> _FileId:
@@ -177,4 +207,17 @@ def _apply(locks: List[Lock], new: Lock) -> List[Lock]:
             result.append(held._replace(start=start, length=length))
     if new.type != fcntl.F_UNLCK:
         result.append(new)
+    return _merged(result)
+
+
+def _merged(locks: List[Lock]) -> List[Lock]:
+    """Return the locks with touching ones of one type as one, as the kernel keeps them (fs/locks.c)."""
+    result: List[Lock] = []
+    for lock in sorted(locks, key=lambda held: held.start):
+        last = result[-1] if result else None
+        if last is not None and last.type == lock.type and last.end == lock.start:
+            length = last.length + lock.length if lock.length else 0
+            result[-1] = last._replace(length=length, pid=lock.pid)
+        else:
+            result.append(lock)
     return result

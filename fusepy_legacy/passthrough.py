@@ -10,17 +10,17 @@ import fcntl
 import os
 import select
 import stat
-from typing import Any, Iterator, List, Optional, Union
+from typing import Any, Iterator, List, Optional, Sequence, Union
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.beneath import Beneath, Held
 from fusepy_legacy.binding import fuse
 from fusepy_legacy.dirents import DirectoryStream
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE, MountError
 from fusepy_legacy.filesystem import Filesystem
 from fusepy_legacy.identity import ActingAs
 from fusepy_legacy.kernel.options import MountArguments
-from fusepy_legacy.locks import Lock, LockTable
+from fusepy_legacy.locks import Lock, LockTable, wait_for
 
 # asm-generic/ioctl.h and linux/fs.h: the inode flags and version of lsattr and chattr.
 _FS_IOC_GETFLAGS = 0x80086601
@@ -80,6 +80,49 @@ class PassthroughFile:
         """Cut or extend the file: ftruncate(2)."""
         os.ftruncate(self.fd, length)
 
+    # For the kernel engine
+
+    def fchmod(self, mode: int) -> None:
+        """Set the permission bits of a file without a name: fchmod(2)."""
+        os.fchmod(self.fd, stat.S_IMODE(mode))
+
+    def fchown(self, uid: int, gid: int) -> None:
+        """Set owner and group of a file without a name: fchown(2)."""
+        os.fchown(self.fd, uid, gid)
+
+    def futimens(self, atime: syscalls.Timestamp, mtime: syscalls.Timestamp) -> None:
+        """Set the times of a file without a name: futimens(3)."""
+        syscalls.futimens(self.fd, atime, mtime)
+
+    def linkat(self, path: str) -> None:
+        """Give an open file a (new) name: linkat(2) with a path in /proc."""
+        with self.filesystem.beneath.parent(path) as (directory, name):
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+
+    def fallocate(self, mode: int, offset: int, length: int) -> None:
+        """Reserve, punch or zero a range: fallocate(2)."""
+        syscalls.fallocate(self.fd, mode, offset, length)
+
+    def lseek(self, offset: int, whence: int) -> int:
+        """Return where the next data or hole is: lseek(2). The file position is nobody's."""
+        return os.lseek(self.fd, offset, whence)
+
+    def copy_file_range(
+        self, offset: int, target: "PassthroughFile", target_offset: int, length: int, flags: int
+    ) -> int:
+        """Copy to another open file without the data coming up here: copy_file_range(2)."""
+        return syscalls.copy_file_range(self.fd, offset, target.fd, target_offset, length)
+
+    def flock(self, operation: int) -> None:
+        """Take or drop a flock lock: flock(2). It belongs to this open, as it should."""
+        interrupted = self.filesystem.interrupted()
+        if operation & fcntl.LOCK_NB or interrupted is None:
+            fcntl.flock(self.fd, operation)
+        else:
+            wait_for(lambda: fcntl.flock(self.fd, operation | fcntl.LOCK_NB), interrupted)
+
+    # Record locks
+
     def lock(
         self, cmd: int, owner: int, l_type: int, l_start: int, l_len: int, l_pid: int
     ) -> Optional[Any]:
@@ -97,7 +140,8 @@ class PassthroughFile:
                 l_type=found.type, l_start=found.start, l_len=found.length, l_pid=found.pid
             )
         if locks.holds_any() or l_type != fcntl.F_UNLCK:
-            locks.set(self.fd, owner, lock, wait=cmd == fcntl.F_SETLKW)
+            wait = cmd == fcntl.F_SETLKW
+            locks.set(self.fd, owner, lock, wait, self.filesystem.interrupted())
         return None
 
 
@@ -108,8 +152,11 @@ class PassthroughDirectory:
 
     def __init__(self, path: str) -> None:
         """Open a directory: open(2) with O_DIRECTORY."""
-        self.fd = self.filesystem.beneath.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        beneath = self.filesystem.beneath
+        self.fd = beneath.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.path = path
         self.stream = DirectoryStream(self.fd)
+        self.covered = beneath.covered_name(path)
 
     def readdir(self, offset: int) -> Iterator[Any]:
         """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
@@ -119,6 +166,12 @@ class PassthroughDirectory:
             entry.type = kind
             entry.offset = following
             yield entry
+
+    def fstatat(self, name: str) -> os.stat_result:
+        """Return an entry's attributes, for listings with attributes: fstatat(2)."""
+        if name == self.covered:
+            return self.filesystem.beneath.stat(f"{self.path.rstrip('/')}/{name}")
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def fsyncdir(self, datasync: bool) -> None:
         """Bring the directory to the disk: fsync(2)."""
@@ -141,10 +194,11 @@ class Passthrough(Filesystem):
 
     file_class: type = PassthroughFile
     dir_class: type = PassthroughDirectory
+    wanted = frozenset(("atomic_o_trunc", "posix_acl"))
 
     root: Optional[str] = None
     relative_symlinks = False
-    beneath: Beneath
+    beneath: Beneath  # from prepare to the end of main
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -155,6 +209,15 @@ class Passthrough(Filesystem):
             action="store_true",
             help="show links to absolute paths below the root as relative ones",
         )
+
+    def main(self, args: Optional[Sequence[str]] = None) -> None:
+        """Mount, serve, and let go of the root after the unmount."""
+        try:
+            super().main(args)
+        finally:
+            if "beneath" in vars(self):
+                self.beneath.close()
+                del self.beneath
 
     def prepare(self, arguments: MountArguments) -> MountArguments:
         """Open the root, while its path cannot lead into the mount yet, and imply use_ino."""
@@ -187,8 +250,19 @@ class Passthrough(Filesystem):
         """Open or create a file below the root; what is created belongs to the caller."""
         if not mode:
             return self.beneath.open(path, flags)
+        if flags & os.O_TMPFILE != os.O_TMPFILE:
+            flags |= os.O_CREAT
         with ActingAs(self.caller(), mode[0]):
-            return self.beneath.open(path, flags | os.O_CREAT, mode[0])
+            return self.beneath.open(path, flags, mode[0])
+
+    def tmpfile(self, path: str, flags: int, mode: int) -> PassthroughFile:
+        """Open a new file without a name in a directory: open(2), O_TMPFILE."""
+        opened: PassthroughFile = self.create(path, flags | os.O_TMPFILE, mode)
+        return opened
+
+    def hold(self, path: str) -> Held:
+        """Return a path that still leads to this file when another has taken its name."""
+        return self.beneath.hold(path)
 
     # Attributes
 
@@ -218,13 +292,29 @@ class Passthrough(Filesystem):
             os.truncate(reference, length)
 
     def utimens(self, path: str, atime: Any, mtime: Any) -> None:
-        """Set access and modification time, each with `tv_sec` and `tv_nsec`: utimensat(2)."""
+        """Set access and modification time, each with `tv_sec` and `tv_nsec`."""
+        self.utimensat(path, atime, mtime)
+
+    def utimensat(self, path: str, atime: Any, mtime: Any) -> None:
+        """Set the times, where `tv_nsec` may also be UTIME_NOW or UTIME_OMIT: utimensat(2)."""
         with self.beneath.parent(path) as (directory, name):
             syscalls.utimensat(directory, name, atime, mtime)
 
-    def statfs(self) -> os.statvfs_result:
-        """Return size and room of the filesystem underneath: statvfs(3)."""
-        return os.fstatvfs(self.beneath.descriptor)
+    def statfs(self, path: str = "/") -> os.statvfs_result:
+        """Return size and room of the filesystem underneath a path: statvfs(3)."""
+        descriptor = self.beneath.open(path, os.O_PATH)
+        try:
+            return os.fstatvfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def syncfs(self) -> None:
+        """Write back the filesystem underneath: syncfs(2)."""
+        descriptor = self.beneath.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syscalls.syncfs(descriptor)
+        finally:
+            os.close(descriptor)
 
     # Names
 
@@ -255,11 +345,16 @@ class Passthrough(Filesystem):
                     follow_symlinks=False,
                 )
 
-    def rename(self, old: str, new: str) -> None:
-        """Rename, replacing what has the new name: rename(2)."""
+    def rename(self, old: str, new: str, flags: int = 0) -> None:
+        """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""
         with self.beneath.parent(old) as (old_directory, old_name):
             with self.beneath.parent(new) as (new_directory, new_name):
-                os.rename(old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory)
+                if flags:
+                    syscalls.renameat2(old_directory, old_name, new_directory, new_name, flags)
+                else:
+                    os.rename(
+                        old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory
+                    )
         self.beneath.renamed(old, new)
 
     def unlink(self, path: str) -> None:

@@ -25,6 +25,7 @@ UTIME_NOW = (1 << 30) - 1  # linux/stat.h
 UTIME_OMIT = (1 << 30) - 2
 
 CAP_DAC_OVERRIDE = 1  # linux/capability.h
+CLONE_FS = 0x200  # linux/sched.h
 _CAPABILITY_VERSION_3 = 0x20080522
 _AT_SYMLINK_NOFOLLOW = 0x100  # linux/fcntl.h
 
@@ -83,6 +84,16 @@ class _Syscalls:
         self.openat2 = prototype(("syscall", self.libc))
         self.utimensat = self.libc.utimensat
         self.utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
+        self.copy_file_range = self.libc.copy_file_range
+        self.copy_file_range.restype = ctypes.c_ssize_t
+        self.copy_file_range.argtypes = (
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_uint,
+        )
         self.futimens = self.libc.futimens
         self.futimens.argtypes = (ctypes.c_int, ctypes.c_void_p)
 
@@ -207,4 +218,42 @@ def raise_capability(capability: int) -> None:
         ctypes.c_long(_calls().number("capset")), header, struct.pack("6I", *fields)
     )
     if result < 0:
+        _fail()
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread its own copy of what CLONE_ flags name (unshare(2))."""
+    if _calls().libc.unshare(flags) < 0:
+        _fail()
+
+
+def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
+    """Reserve, punch or zero a range of a file (fallocate(2))."""
+    result = _calls().libc.fallocate(
+        descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)
+    )
+    if result < 0:
+        _fail()
+
+
+def copy_file_range(
+    source: int, source_offset: int, target: int, target_offset: int, length: int
+) -> int:
+    """Copy between files; return how many bytes (copy_file_range(2); os has it from Python 3.8 on)."""
+    copied = _calls().copy_file_range(
+        source,
+        ctypes.byref(ctypes.c_int64(source_offset)),
+        target,
+        ctypes.byref(ctypes.c_int64(target_offset)),
+        length,
+        0,
+    )
+    if copied < 0:
+        _fail()
+    return int(copied)
+
+
+def syncfs(descriptor: int) -> None:
+    """Write back the filesystem that an open file is on (syncfs(2))."""
+    if _calls().libc.syncfs(descriptor) < 0:
         _fail()

@@ -44,6 +44,8 @@ class Daemon:
         """Let the starter exit 0, and let go of its terminal and its working directory."""
         if self._report is None:
             return
+        sys.stdout.flush()
+        sys.stderr.flush()
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):

@@ -132,9 +132,9 @@ class NodeTable:
         node = None if file_id is None else self._by_file_id.get(file_id)
         if node is not None and links <= 1 and node.parent is not None:
             # It has one name, and it is not the one known. Either someone renamed it in the backing
-            # directory, or the file that was known is gone and its inode number is used again. An open
-            # file's number cannot be; and a directory stays itself to those who are in it.
-            if links == 0 or node.opens:
+            # directory, or the file that was known is gone and its inode number is used again; only an
+            # open file's number cannot be. The kernel must not take the one for the other.
+            if node.opens:
                 self._remove_names(node)
             else:
                 self._disown(node)
@@ -147,13 +147,19 @@ class NodeTable:
                 self._by_file_id[file_id] = node
         return node
 
-    def created(self, file_id: Optional[FileId]) -> None:
-        """Take note that a file has just been created: its identity cannot belong to an older node."""
-        if file_id is not None and file_id in self._by_file_id:
+    def anonymous(self, file_id: Optional[FileId]) -> Node:
+        """Return a new node without a name (O_TMPFILE), and count one lookup."""
+        with self.guard:
+            node = self._identify(file_id, links=1)
+            node.lookups += 1
+            return node
+
+    def identify(self, node: Node, file_id: Optional[FileId]) -> None:
+        """Give a node without a name its identity back, because it is about to have a name again."""
+        if file_id is not None:
             with self.guard:
-                node = self._by_file_id.get(file_id)
-                if node is not None:
-                    self._disown(node)
+                node.file_id = file_id
+                self._by_file_id[file_id] = node
 
     def forget(self, number: int, lookups: int) -> None:
         """Take lookups back, and drop the node when it was the last one and nothing else needs it."""
@@ -178,24 +184,15 @@ class NodeTable:
                 node.opens.remove(handle)
             if not node.opens:
                 node.opens = None
-            self._drop_unneeded(node)
+                self._drop_unneeded(node)
 
-    def linked(self, node: Node, parent: Node, name: str) -> None:
-        """Give a node one more name, and count one lookup."""
-        with self.guard:
-            self._replace(parent, name)
-            self._add_name(node, parent, name)
-            node.lookups += 1
-
-    def removed(self, parent: Node, name: str, last: bool) -> None:
-        """Take a name away after unlink or rmdir; with `last`, the file's identity ends with it."""
+    def removed(self, parent: Node, name: str) -> None:
+        """Take a name away after unlink or rmdir."""
         with self.guard:
             node = self.child(parent, name)
             if node is not None:
                 self.moves += 1
                 self._remove_name(node, parent, name)
-                if last and node.parent is None:
-                    self._disown(node)
                 self._drop_unneeded(node)
 
     def renamed(
@@ -258,15 +255,10 @@ class NodeTable:
         self._drop_unneeded(parent)
 
     def _remove_names(self, node: Node) -> None:
+        if node.children:
+            self._generation += 1
         while node.parent is not None:
             self._remove_name(node, node.parent, node.name)
-        self._generation += 1
-
-    def _replace(self, parent: Node, name: str) -> None:
-        stale = self.child(parent, name)
-        if stale is not None:
-            self._remove_name(stale, parent, name)
-            self._drop_unneeded(stale)
 
     def _disown(self, node: Node) -> None:
         """Let go of a node's identity and names; the kernel may still hold it for a while."""
@@ -276,16 +268,14 @@ class NodeTable:
         self._remove_names(node)
 
     def _drop_unneeded(self, node: Node) -> None:
-        """Drop a node without lookups, opens and children, and then its parents likewise."""
-        while (
-            node.lookups == 0
-            and not node.children
-            and node.opens is None
-            and not (self.keep and node.parent is not None)
-            and node.id in self.by_id
-        ):
-            del self.by_id[node.id]
-            if node.file_id is not None and self._by_file_id.get(node.file_id) is node:
-                del self._by_file_id[node.file_id]
-            self._remove_names(node)
+        """Drop a node that nothing needs any more, and then its parents likewise.
+
+        A node without a name and without opens keeps no identity: its inode number may be used again.
+        """
+        if node.opens is not None or node.children or node is self.root:
             return
+        if node.parent is None:
+            self._disown(node)
+        if node.lookups == 0 and (node.parent is None or not self.keep) and node.id in self.by_id:
+            del self.by_id[node.id]
+            self._disown(node)

@@ -95,6 +95,9 @@ OPTIONS: Sequence[Option] = (
     Option("to_code", "CHARSET", _REFUSED, "it belongs to modules="),
     Option("blkdev", None, _REFUSED, "it is for filesystems on a block device (fuseblk)"),
     # Behaviour of the process.
+    Option("workers", "N", _ENGINE, "how many requests are served at once [10]"),
+    Option("spin", "MICROSECONDS", _ENGINE, "how long to poll for a request before sleeping [30]"),
+    Option("writeback_cache", None, _ENGINE, "the kernel collects writes before it sends them"),
     Option("debug", None, _ENGINE, "log each request; implies -f"),
     # mount(8): the options of every filesystem.
     Option("ro", None, _FLAG, "read-only"),
@@ -180,7 +183,7 @@ def parse_options(text: str) -> Dict[str, OptionValue]:
     options: Dict[str, OptionValue] = {}
     for item in _split(text):
         name, equals, value = item.partition("=")
-        if not name or name.startswith("x-"):  # "x-": comments for other programs, mount(8)
+        if not item or name.startswith("x-"):  # "x-": comments for other programs, mount(8)
             continue
         option = find(name)
         if option is None:

@@ -1,31 +1,61 @@
 """Mount a program's filesystem, wait until it works, and take it away again whatever happened."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Dict, List, Optional, Sequence, Type
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
+from tests.mounted.commands import (
+    PATIENCE,
+    REPOSITORY,
+    Word,
+    output_of,
+    server_environment,
+    wait_until,
+)
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+# Each test runs once for each of these.
+ENGINES = ("kernel", "stock")
+
+PASSTHROUGH: Sequence[Word] = ("-m", "fusepy_legacy")
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Poll until the condition holds; AssertionError when it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
-        time.sleep(0.005)
+class Sides(NamedTuple):
+    """Two empty directories: the mirror's mount point, and the directory to be mirrored."""
+
+    mount: Path
+    backing: Path
+
+
+def make_sides(directory: Path) -> Sides:
+    """Make the two directories."""
+    sides = Sides(directory / "mount", directory / "backing")
+    for side in sides:
+        side.mkdir()
+    return sides
+
+
+# The mount table
 
 
 def mount_types() -> Dict[str, str]:
     """Return the filesystem type of each mount point of this namespace, the topmost one where several are."""
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
-        fields = [line.split() for line in table]
-    return {field[1].encode().decode("unicode_escape"): field[2] for field in fields}
+        fields = [line.split(" ") for line in table]
+    return {_unescaped(field[1]): field[2] for field in fields}
+
+
+def _unescaped(field: str) -> str:
+    """Return a field of the mount table with its octal escapes undone (proc_pid_mounts(5), fstab(5))."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
 
 
 def is_mounted(mountpoint: Path) -> bool:
@@ -33,41 +63,89 @@ def is_mounted(mountpoint: Path) -> bool:
     return mount_types().get(str(mountpoint), "").startswith("fuse")
 
 
+def mounts_below(directory: Path) -> List[Path]:
+    """Return the mount points of any filesystem at a directory or below it, the deepest first."""
+    prefix = str(directory) + "/"
+    found = [point for point in mount_types() if f"{point}/".startswith(prefix)]
+    return [Path(point) for point in sorted(found, reverse=True)]
+
+
 def unmount(mountpoint: Path) -> None:
     """Unmount, by force if need be; nothing mounted is no error."""
     for options in ([], ["-l"]):
-        if not is_mounted(mountpoint):
+        if str(mountpoint) not in mount_types():
             return
-        subprocess.run(["umount", *options, str(mountpoint)], stderr=subprocess.DEVNULL)
-    assert not is_mounted(mountpoint), f"{mountpoint} is still mounted"
+        with suppress(subprocess.TimeoutExpired):  # it may wait for a server that does not answer
+            command = ["umount", *options, str(mountpoint)]
+            subprocess.run(command, stderr=subprocess.DEVNULL, timeout=5)
+    assert str(mountpoint) not in mount_types(), f"{mountpoint} is still mounted"
+
+
+@contextmanager
+def tmpfs(directory: Path, options: str) -> Iterator[None]:
+    """Mount a filesystem in memory on a directory for the block."""
+    output_of("mount", "-t", "tmpfs", "-o", options, "tmpfs", directory)
+    try:
+        yield
+    finally:
+        unmount(directory)
+
+
+# Servers
+
+
+def command_line(
+    *arguments: Word,
+    engine: str,
+    options: Sequence[str] = (),
+    program: Sequence[Word] = PASSTHROUGH,
+) -> List[Word]:
+    """Return the command that mounts with an engine: `options` are those of -o.
+
+    `program` is what Python runs, the mirror itself or a subclass of it.
+    """
+    chosen = [f"engine={engine}"] if len(ENGINES) > 1 else []
+    words = ",".join((*chosen, *options))
+    return [sys.executable, *program, *arguments, *(("-o", words) if words else ())]
 
 
 class Mounted:
     """Context manager: a foreground program that serves a mount point.
 
-    `errors` is what it has printed on stderr, complete after the exit; `returncode` likewise.
+    `errors` is what it has printed so far, on stdout too; `returncode` is None as long as it runs.
     """
 
     def __init__(
-        self, command: Sequence[str], mountpoint: Path, environment: Optional[Dict[str, str]] = None
+        self,
+        command: Sequence[Word],
+        mountpoint: Path,
+        environment: Optional[Dict[str, str]] = None,
     ) -> None:
-        self.command: List[str] = [str(word) for word in command]
+        self.command = [str(word) for word in command]
         self.mountpoint = mountpoint
         self.environment = environment
-        self.errors = ""
         self.returncode: Optional[int] = None
+        self._printed: Optional[str] = None
 
     def __enter__(self) -> "Mounted":
-        self.process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=str(REPOSITORY),
-            env=dict(os.environ, PYTHONWARNINGS="error", **(self.environment or {})),
-            universal_newlines=True,
-            preexec_fn=os.setpgrp,
-        )
+        # A file: a pipe that nobody reads would stop a program that has much to say.
+        output, name = tempfile.mkstemp()
+        self._output = Path(name)
+        try:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=str(REPOSITORY),
+                env=dict(os.environ, **server_environment(self.environment)),
+                start_new_session=True,
+            )
+        except BaseException:
+            self._output.unlink()
+            raise
+        finally:
+            os.close(output)
         try:
             wait_until(self._ready, f"the mount of {self.command}")
         except BaseException:
@@ -83,38 +161,83 @@ class Mounted:
     ) -> None:
         self._end()
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        return self.process.pid
+
+    @property
+    def errors(self) -> str:
+        """What the program has printed."""
+        if self._printed is not None:
+            return self._printed
+        return self._output.read_bytes().decode("utf-8", "backslashreplace")
+
+    def descriptors(self) -> List[str]:
+        """Return what the open descriptors of the program lead to."""
+        links = []
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                links.append(os.readlink(str(link)))
+            except FileNotFoundError:
+                continue  # closed in the meantime
+        return links
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        self._collect()
-        assert self.returncode is not None
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code once the program has ended; AssertionError when it does not."""
+        try:
+            self.returncode = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.returncode = self.process.wait()
+            raise AssertionError(f"{self.command} did not end: {self.errors}") from None
         return self.returncode
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:
-            self._collect()
-            raise AssertionError(f"{self.command} ended with {self.returncode}: {self.errors}")
+            raise AssertionError(f"{self.command} ended with {self.wait()}: {self.errors}")
         return is_mounted(self.mountpoint)
 
     def _end(self) -> None:
-        unmount(self.mountpoint)
-        if self.returncode is None:
-            self._collect()
+        with ExitStack() as cleanup:
+            cleanup.callback(self._output.unlink)
+            cleanup.callback(self._keep_output)
+            cleanup.callback(unmount, self.mountpoint)  # what wait had to kill leaves a dead mount
+            cleanup.callback(self.wait)
+            cleanup.callback(unmount, self.mountpoint)
 
-    def _collect(self) -> None:
-        try:
-            output, _ = self.process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            output, _ = self.process.communicate()
-            raise AssertionError(f"{self.command} did not end: {output}") from None
-        finally:
-            self.returncode = self.process.returncode
-        self.errors += output
+    def _keep_output(self) -> None:
+        self._printed = self.errors
 
 
-def passthrough(root: Path, mountpoint: Path, *options: str) -> Mounted:
-    """Mirror `root` at `mountpoint` for all users."""
-    words = ",".join(("allow_other", f"root={root}", *options))
-    command = [sys.executable, "-m", "fusepy_legacy", str(mountpoint), "-f", "-o", words]
-    return Mounted(command, mountpoint)
+def passthrough(
+    root: Path,
+    mountpoint: Path,
+    *options: str,
+    engine: str = ENGINES[0],
+    program: Sequence[Word] = PASSTHROUGH,
+    switches: Sequence[str] = (),
+    prefix: Sequence[Word] = (),
+) -> Mounted:
+    """Mirror `root` at `mountpoint` for all users.
+
+    `prefix` is a command that replaces itself by the one behind it, such as prlimit.
+    """
+    words = ("allow_other", f"root={root}", *options)
+    command = command_line(
+        mountpoint, "-f", *switches, engine=engine, options=words, program=program
+    )
+    return Mounted([*prefix, *command], mountpoint)
+
+
+class Mirror(NamedTuple):
+    """A mounted mirror: its mount point, the directory that it mirrors, and the process that serves."""
+
+    mount: Path
+    backing: Path
+    server: Mounted

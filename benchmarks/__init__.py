@@ -1,0 +1,1 @@
+"""How fast the mirror is, next to the plain directory and to others' mirrors: `python -m benchmarks`."""

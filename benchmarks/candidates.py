@@ -1,0 +1,189 @@
+"""What is measured: a table of programs that show one directory at another, and how to run one."""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Callable, Dict, NamedTuple, Optional, Tuple, Type
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE = 20.0  # seconds for a program to start, and to end
+
+_PASSTHROUGH = (sys.executable, "-m", "fusepy_legacy", "{mountpoint}", "-f", "-o")
+
+
+class Candidate(NamedTuple):
+    """A program that serves `{mountpoint}` in the foreground; without a command, the directory itself."""
+
+    name: str
+    command: Tuple[str, ...]
+
+
+def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
+    """Return the table by name; `passthrough_hp` is the path of libfuse's example, if there is one."""
+    table = [
+        Candidate("native", ()),
+        Candidate("bindfs", ("bindfs", "-f", "--multithreaded", "{root}", "{mountpoint}")),
+        Candidate("stock", (*_PASSTHROUGH, "root={root},allow_other,engine=stock")),
+        Candidate("kernel", (*_PASSTHROUGH, "root={root},allow_other,engine=kernel")),
+    ]
+    if passthrough_hp is not None:
+        command = (os.path.abspath(passthrough_hp), "--foreground", "{root}", "{mountpoint}")
+        table.append(Candidate("passthrough_hp", command))
+    return {candidate.name: candidate for candidate in table}
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Make a candidate of NAME=COMMAND, the command quoted as for a shell; ValueError when it is none."""
+    name, _, command = text.partition("=")
+    words = tuple(shlex.split(command))
+    if not name or "{mountpoint}" not in command or "{root}" not in command:
+        raise ValueError(f"not NAME=COMMAND with {{root}} and {{mountpoint}} in it: {text}")
+    return Candidate(name, words)
+
+
+class StartError(Exception):
+    """A candidate cannot be measured; the text says why."""
+
+
+def filesystem_types() -> Dict[str, str]:
+    """Return the filesystem type at each mount point, the topmost where several are: proc(5), mounts."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
+        fields = [line.split() for line in table]
+    # Blanks and the like are written as octal escapes.
+    unescaped = (os.fsencode(field[1]).decode("unicode_escape") for field in fields)
+    return {os.fsdecode(name.encode("latin-1")): field[2] for name, field in zip(unescaped, fields)}
+
+
+def filesystem_type(directory: Path) -> str:
+    """Return the type of the filesystem that a directory is on."""
+    types = filesystem_types()
+    real = directory.resolve()
+    return next(types[str(name)] for name in (real, *real.parents) if str(name) in types)
+
+
+class Serving:
+    """Context manager: a candidate that shows `root` at `mountpoint`. StartError when it does not start.
+
+    `directory` is where to work: the mount point, or for native the root itself.
+    """
+
+    def __init__(self, candidate: Candidate, root: Path, mountpoint: Path) -> None:
+        self.name = candidate.name
+        self.directory = mountpoint if candidate.command else root
+        self._mountpoint = mountpoint
+        self._command = [
+            word.format(root=root, mountpoint=mountpoint) for word in candidate.command
+        ]
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def __enter__(self) -> "Serving":
+        if not self._command:
+            return self
+        self._mountpoint.mkdir(exist_ok=True)
+        self._output = tempfile.TemporaryFile()  # not a pipe: nobody reads while it is measured
+        try:
+            # A session of its own: Ctrl-C is for the measuring process, which unmounts.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                cwd=str(REPOSITORY),
+                start_new_session=True,
+            )
+            self._wait_until_mounted()
+        except OSError as error:
+            self._end()
+            raise StartError(f"{self.name}: {error.strerror}: {self._command[0]}") from None
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._end()
+
+    @property
+    def has_process(self) -> bool:
+        """Tell whether a process serves: not for native."""
+        return self._process is not None
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the serving process and its ended threads; 0 for native.
+
+        It is the sum of /proc/PID/stat's utime and stime, but in nanoseconds instead of ticks of 10 ms,
+        which are longer than a row: the process's CPU clock, whose number is made of the process id as
+        in clock_getcpuclockid(3) (linux/posix-timers.h: ~pid << 3, or CPUCLOCK_SCHED, 2).
+        """
+        if self._process is None:
+            return 0.0
+        return time.clock_gettime(~self._process.pid << 3 | 2)
+
+    def resident_bytes(self) -> int:
+        """Return the serving process's memory: VmRSS of proc(5)."""
+        assert self._process is not None
+        with open(
+            f"/proc/{self._process.pid}/status", encoding="ascii", errors="replace"
+        ) as status:
+            line = next(line for line in status if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+    def kill(self) -> None:
+        """End a process that does not answer; what waits for it gets an error."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _is_mounted(self) -> bool:
+        return filesystem_types().get(str(self._mountpoint), "").startswith("fuse")
+
+    def _wait_until_mounted(self) -> None:
+        assert self._process is not None
+        _wait_until(lambda: self._is_mounted() or self._ended())
+        if not self._is_mounted() or self._ended():
+            self._output.seek(0)
+            lines = self._output.read().decode(errors="replace").strip().splitlines()
+            raise StartError(f"{self.name}: {lines[-1] if lines else 'it does not mount'}")
+
+    def _ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def _end(self) -> None:
+        if not self._command:
+            return
+        self._unmount()
+        if self._process is not None:
+            # Still mounted: something is open there. A mount without its process gives way.
+            if self._is_mounted() or not _wait_until(self._ended):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._unmount("-l")
+        self._output.close()
+
+    def _unmount(self, *lazily: str) -> None:
+        for command in (["umount", *lazily], ["fusermount3", "-u"], ["fusermount", "-u"]):
+            if not self._is_mounted():
+                return
+            with contextlib.suppress(FileNotFoundError):
+                subprocess.run([*command, str(self._mountpoint)], stderr=subprocess.DEVNULL)
+
+
+def _wait_until(condition: Callable[[], bool]) -> bool:
+    """Poll; tell whether the condition came true in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

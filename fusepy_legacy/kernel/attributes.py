@@ -1,0 +1,109 @@
+"""What getattr returned, as the wire's attributes.
+
+fuse-python's handlers return os.stat_result, `fuse.Stat`, or anything with such attributes. Times are taken
+from the `_ns` attributes where they are, else from the others, which may be int or float.
+"""
+
+import os
+import stat
+from typing import Any, Dict, Optional, Tuple, Union
+
+# The order of abi.ATTR: ino, size, blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode,
+# nlink, uid, gid, rdev, blksize, flags.
+Attributes = Tuple[int, ...]
+
+_SECOND = 1000000000
+_MASK_32 = 0xFFFFFFFF
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+
+
+class Attributer:
+    """Turns a status into the wire's attributes, with what the mount options change of them."""
+
+    def __init__(self, options: Dict[str, Union[str, bool]]) -> None:
+        self.use_ino = "use_ino" in options
+        self.umask = int(str(options["umask"]), 8) if "umask" in options else 0
+        self.uid: Optional[int] = int(options["uid"]) if "uid" in options else None
+        self.gid: Optional[int] = int(options["gid"]) if "gid" in options else None
+        self.changes = bool(self.umask) or self.uid is not None or self.gid is not None
+
+    def __call__(self, status: Any, node_id: int) -> Attributes:
+        """Return the attributes; without use_ino the inode number is the node's id."""
+        plain = type(status) is os.stat_result
+        attributes = _from_stat_result(status) if plain else _from_any(status)
+        if not self.use_ino:
+            attributes = (node_id,) + attributes[1:]
+        return self._changed(attributes) if self.changes else attributes
+
+    def _changed(self, attributes: Attributes) -> Attributes:
+        values = list(attributes)
+        values[9] &= ~self.umask
+        values[11] = values[11] if self.uid is None else self.uid
+        values[12] = values[12] if self.gid is None else self.gid
+        return tuple(values)
+
+
+def _from_stat_result(status: os.stat_result) -> Attributes:
+    atime, atime_nsec = divmod(status.st_atime_ns, _SECOND)
+    mtime, mtime_nsec = divmod(status.st_mtime_ns, _SECOND)
+    ctime, ctime_nsec = divmod(status.st_ctime_ns, _SECOND)
+    return (
+        status.st_ino,
+        status.st_size,
+        status.st_blocks,
+        atime,
+        mtime,
+        ctime,
+        atime_nsec,
+        mtime_nsec,
+        ctime_nsec,
+        status.st_mode,
+        status.st_nlink,
+        status.st_uid,
+        status.st_gid,
+        status.st_rdev & _MASK_32,
+        status.st_blksize,
+        0,
+    )
+
+
+def _from_any(status: Any) -> Attributes:
+    atime, atime_nsec = time_of(status, "st_atime")
+    mtime, mtime_nsec = time_of(status, "st_mtime")
+    ctime, ctime_nsec = time_of(status, "st_ctime")
+    size = int(status.st_size)
+    blocks = getattr(status, "st_blocks", None)
+    block_size = getattr(status, "st_blksize", None)
+    return (
+        int(status.st_ino or 0) & _MASK_64,
+        size & _MASK_64,
+        (size + 511) // 512 if blocks is None else int(blocks),
+        atime,
+        mtime,
+        ctime,
+        atime_nsec,
+        mtime_nsec,
+        ctime_nsec,
+        int(status.st_mode),
+        int(status.st_nlink),
+        int(status.st_uid) & _MASK_32,
+        int(status.st_gid) & _MASK_32,
+        int(getattr(status, "st_rdev", None) or 0) & _MASK_32,
+        4096 if block_size is None else int(block_size),
+        0,
+    )
+
+
+def time_of(status: Any, name: str) -> Tuple[int, int]:
+    """Return a time attribute as seconds and nanoseconds; the latter are 0 to 999,999,999 always."""
+    nanoseconds = getattr(status, name + "_ns", None)
+    if nanoseconds is not None:
+        return divmod(int(nanoseconds), _SECOND)
+    value = getattr(status, name, None) or 0
+    seconds = int(value // 1)
+    return seconds, int((value - seconds) * _SECOND)
+
+
+def links_of(attributes: Attributes) -> int:
+    """Return st_nlink, or 0 for a directory, whose links are not names."""
+    return 0 if stat.S_ISDIR(attributes[9]) else attributes[10]

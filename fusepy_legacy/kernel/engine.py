@@ -1,0 +1,272 @@
+"""The engine: a request's bytes in, a reply's bytes out.
+
+It owns no descriptor. One row of `requests.ROWS` for each opcode says how the arguments are laid out and
+which function serves them; the function's parameters are the wire's fields in their order, and it returns
+the reply's body. OSError becomes an error reply; any other exception is logged with its traceback and
+becomes EIO.
+
+Threads may call `handle` at the same time. What they share is the node table, which has a guard, and dicts
+whose single operations the GIL makes atomic.
+
+A handler gets a path that was right when it was built. Another thread may rename something above it before
+the handler uses it; then the handler fails with ENOENT, and the request is served again with the new path.
+"""
+
+import errno
+import logging
+import os
+import struct
+import time
+from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple, Union
+
+from fusepy_legacy.kernel import abi, requests
+from fusepy_legacy.kernel.attributes import Attributer, Attributes, links_of
+from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.handles import Handle, Handles
+from fusepy_legacy.kernel.negotiation import Agreement
+from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
+from fusepy_legacy.kernel.operations import Callback, Operations, call
+
+logger = logging.getLogger(__name__)
+
+# Head and body of a reply apart, for writev(2): joining them would copy a large body once more.
+Reply = Union[bytes, Tuple[bytes, bytes]]
+_LARGE = 16384
+
+_unpack_header = abi.IN_HEADER.unpack_from
+_pack_header = abi.OUT_HEADER.pack
+_HEADER_SIZE = abi.IN_HEADER.size
+_REPLY_HEADER_SIZE = abi.OUT_HEADER.size
+_TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
+
+_OptionDict = Dict[str, Union[str, bool]]
+
+
+class Engine:
+    """Serves the requests of one mount with a filesystem's handlers.
+
+    `callbacks` are fuse-python's, by name, and any of the optional ones (docs/handlers.md). `options` are
+    those of the table in options.py. `wanted` holds names of negotiation.WANTED.
+    """
+
+    def __init__(
+        self,
+        callbacks: Dict[str, Callback],
+        options: Optional[_OptionDict] = None,
+        wanted: AbstractSet[str] = frozenset(),
+    ) -> None:
+        self.options: _OptionDict = options or {}
+        self.wanted = wanted
+        self.operations = Operations(callbacks)
+        self.attributer = Attributer(self.options)
+        self.use_ino = self.attributer.use_ino
+        self.handles = Handles()
+        self.nodes = NodeTable(keep=_keeps_nodes(self.options))
+        self.agreement = Agreement(0, 0, 0)
+        self.failure: Optional[BaseException] = None
+        self.on_ready: Callable[[], None] = lambda: None
+        self.notify: Callable[[bytes], None] = lambda message: None
+        self.running = requests.session.Waits()
+        self.hidden: Dict[int, str] = {}
+        self.held: Dict[int, Any] = {}
+        # Node ids start again with each mount; the generation tells NFS and open_by_handle_at apart.
+        self.generation = int(time.time())
+        self.owner = os.getuid()
+        self._rows = {row.opcode.value: row for row in requests.ROWS}
+        self._debug = "debug" in self.options
+        self._allow_root = "allow_root" in self.options
+        self._take_options()
+
+    def _take_options(self) -> None:
+        entry = _seconds(self.options.get("entry_timeout", "1"))
+        attr = _seconds(self.options.get("attr_timeout", "1"))
+        self._entry_head = (self.generation, entry[0], attr[0], entry[1], attr[1])
+        self._attr_head = attr
+        negative = _seconds(self.options.get("negative_timeout", "0"))
+        self.negative_entry: Optional[bytes] = None
+        if negative != (0, 0):
+            self.negative_entry = abi.ENTRY_OUT.pack(
+                0, 0, negative[0], 0, negative[1], 0, *(0,) * 16
+            )
+
+    # Requests
+
+    def handle(self, request: memoryview) -> Optional[Reply]:
+        """Serve one request, all of it and nothing more; return the reply, None when there is none.
+
+        Never raises: what cannot be a request is logged and dropped.
+        """
+        size = len(request)
+        if size < _HEADER_SIZE:
+            logger.error("dropped a request of %d bytes", size)
+            return None
+        length, code, unique, node_id, uid, gid, pid, extensions = _unpack_header(request)
+        current.engine = self
+        current.unique = unique
+        current.uid = uid
+        current.gid = gid
+        current.pid = pid
+        current.umask = 0
+        row = self._rows.get(code)
+        if row is None or length != size:
+            if row is not None and not row.replies:
+                return None
+            return _pack_header(16, -errno.ENOSYS if row is None else -errno.EIO, unique)
+        tries = 0
+        while True:
+            moves = self.nodes.moves
+            try:
+                if self._allow_root and uid not in (self.owner, 0) and not row.by_handle:
+                    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+                body = self._serve(row, request, node_id, extensions)
+            except OSError as error:
+                number = error.errno or errno.EIO
+                tries += 1
+                if number == errno.ENOENT and self.nodes.moves != moves and tries < _TRIES:
+                    continue
+                if self._debug:
+                    logger.debug("%s %d: %s", row.opcode.name, node_id, error)
+                reply: Reply = _pack_header(16, -number if number < 1000 else -errno.EIO, unique)
+            except Exception:
+                logger.exception("%s failed", row.opcode.name)
+                reply = _pack_header(16, -errno.EIO, unique)
+            else:
+                if self._debug:
+                    logger.debug("%s %d: %d bytes", row.opcode.name, node_id, len(body or b""))
+                if body is None:
+                    return None
+                head = _pack_header(_REPLY_HEADER_SIZE + len(body), 0, unique)
+                reply = (head, body) if len(body) > _LARGE else head + body
+            return reply if row.replies else None
+
+    def _serve(
+        self, row: "requests.Row", request: memoryview, node_id: int, extensions: int
+    ) -> Optional[bytes]:
+        """Take the request apart as its row says, and call what serves it."""
+        if row.needs_node:
+            node = self.nodes.by_id.get(node_id)
+            if node is None:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        else:
+            node = self.nodes.root
+        end = len(request)
+        if extensions:
+            end -= extensions * 8
+            current.extensions = bytes(request[end:])
+        try:
+            fields = row.layout.unpack_from(request, _HEADER_SIZE) if row.layout else ()
+            start = _HEADER_SIZE + (row.layout.size if row.layout else 0)
+            if row.names:
+                fields += _names(bytes(request[start:end]), row.names)
+            elif row.data:
+                fields += (request[start:end],)
+        except (struct.error, ValueError) as error:
+            raise OSError(errno.EINVAL, f"malformed request: {error}") from error
+        return row.serve(self, node, *fields)
+
+    def refused(self, request: memoryview, reply: Reply) -> None:
+        """Undo what a reply promised, when the kernel would not take it: the request was interrupted.
+
+        The kernel has counted no lookup then, and will not release what was opened.
+        """
+        opcode = _unpack_header(request)[1]
+        head = reply if isinstance(reply, bytes) else reply[0] + reply[1]
+        if abi.OUT_HEADER.unpack_from(head)[1] == 0:
+            requests.undo(self, opcode, head[_REPLY_HEADER_SIZE:])
+
+    # What the functions that serve requests share.
+
+    def path(self, node: Node) -> str:
+        """Return a node's path; ESTALE when it has no name any more: the kernel looks the name up again."""
+        path = self.nodes.path(node)
+        if path is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return path
+
+    def child_path(self, parent: Node, name: str) -> str:
+        """Return the path of a name in a directory; ENOENT when the directory has no name any more."""
+        path = self.nodes.child_path(parent, name)
+        if path is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return path
+
+    def handle_path(self, handle: Handle) -> str:
+        """Return an open file's path, or the one it was opened by when it has none any more."""
+        return self.nodes.path(handle.node) or handle.path
+
+    def status(self, node: Node, handle: Optional[Handle] = None) -> Any:
+        """Return a node's status: of its open file if one is given, else of its path.
+
+        When the path is gone, or leads to another file by now, an open file still knows.
+        """
+        path = self.nodes.path(node)
+        if handle is not None:
+            return self._status_of_open(handle, path)
+        if path is not None:
+            try:
+                status = call(self.required("getattr"), path)
+            except OSError as error:
+                if error.errno != errno.ENOENT or not node.opens:
+                    raise
+            else:
+                if not node.opens or node.file_id is None or self.file_id(status) == node.file_id:
+                    return status
+        with self.handles.borrowed(node) as borrowed:
+            return self._status_of_open(borrowed, path)
+
+    def _status_of_open(self, handle: Handle, path: Optional[str]) -> Any:
+        fgetattr = self.operations.fgetattr
+        if handle.arguments and fgetattr is not None:
+            return call(fgetattr, path or handle.path, *handle.arguments)
+        return call(self.required("getattr"), path or handle.path)
+
+    def required(self, name: str) -> Callback:
+        """Return a handler; ENOSYS when the filesystem has none, which the kernel remembers for most."""
+        callback: Optional[Callback] = getattr(self.operations, name)
+        if callback is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return callback
+
+    def file_id(self, status: Any) -> Optional[FileId]:
+        """Return what identifies a file, None where only its path does."""
+        return (status.st_dev, status.st_ino) if self.use_ino else None
+
+    def entry(self, parent: Node, name: str, status: Any) -> bytes:
+        """Return ENTRY_OUT for a name that has just been found or made; counts one lookup."""
+        attributes = self.attributer(status, 0)
+        node = self.nodes.looked_up(parent, name, self.file_id(status), links_of(attributes))
+        return self.pack_entry(node, attributes)
+
+    def pack_entry(self, node: Node, attributes: Attributes) -> bytes:
+        """Return ENTRY_OUT for a node whose lookup has been counted."""
+        if not self.use_ino:
+            attributes = (node.id,) + attributes[1:]
+        return abi.ENTRY_OUT.pack(node.id, *self._entry_head, *attributes)
+
+    def pack_attributes(self, node: Node, status: Any) -> bytes:
+        """Return ATTR_OUT."""
+        return abi.ATTR_OUT.pack(*self._attr_head, *self.attributer(status, node.id))
+
+    def statx_head(self) -> Tuple[int, int]:
+        """Return how long attributes are valid: seconds and nanoseconds."""
+        return self._attr_head
+
+
+def _names(data: bytes, count: int) -> Tuple[str, ...]:
+    """Return the NUL-terminated names at the start of `data`; ValueError when there are fewer."""
+    if count == 1:
+        return (os.fsdecode(data[: data.index(b"\0")]),)
+    parts: List[bytes] = data.split(b"\0", count)
+    if len(parts) <= count:
+        raise ValueError("a name has no end")
+    return tuple(os.fsdecode(part) for part in parts[:count])
+
+
+def _seconds(text: Union[str, bool]) -> Tuple[int, int]:
+    """Return a timeout option as seconds and nanoseconds."""
+    seconds = float(text)
+    return int(seconds), int(seconds % 1 * 1000000000)
+
+
+def _keeps_nodes(options: _OptionDict) -> bool:
+    return "noforget" in options or int(options.get("remember", 0)) != 0

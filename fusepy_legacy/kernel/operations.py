@@ -1,0 +1,48 @@
+"""The filesystem's handlers, as fuse-python hands them over, with plain Python's error handling.
+
+fuse-python wraps each handler in an ErrnoWrapper that turns OSError into a negative number. Here the
+number would be turned back at once, so the handler is called directly.
+"""
+
+import inspect
+import os
+from typing import Any, Callable, Dict, Optional
+
+Callback = Callable[..., Any]
+
+
+class Operations:
+    """The handlers by name. `operations.getattr` is one, or None when the filesystem has none."""
+
+    def __init__(self, callbacks: Dict[str, Callback]) -> None:
+        self._callbacks = {name: _unwrapped(callback) for name, callback in callbacks.items()}
+
+    def __getattr__(self, name: str) -> Optional[Callback]:
+        callback = self._callbacks.get(name)
+        setattr(self, name, callback)  # found without this method the next time
+        return callback
+
+    def takes(self, name: str, count: int) -> bool:
+        """Tell whether a handler can be called with so many arguments: some are new since it was written."""
+        callback = self._callbacks.get(name)
+        if callback is None:
+            return False
+        try:
+            inspect.signature(callback).bind(*range(count))
+        except (TypeError, ValueError):
+            return False
+        return True
+
+
+def call(callback: Callback, *arguments: Any) -> Any:
+    """Call a handler; raise the OSError that it means when it returns a negative number."""
+    result = callback(*arguments)
+    if result.__class__ is int and result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+def _unwrapped(callback: Callback) -> Callback:
+    if type(callback).__name__ == "ErrnoWrapper":
+        return callback.func  # type: ignore[attr-defined, no-any-return]
+    return callback

@@ -1,0 +1,210 @@
+"""Requests about open directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR."""
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional
+
+from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel.handles import Handle
+from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.kernel.operations import call
+
+if TYPE_CHECKING:
+    from fusepy_legacy.kernel.engine import Engine
+
+_UNKNOWN_INO = 0xFFFFFFFF  # libfuse's number for an entry without one: lib/fuse.c
+_NO_ENTRY = (0,) * 22  # an ENTRY_OUT that says: look it up when you need it
+
+
+class Listing:
+    """Where the reading of an open directory stands.
+
+    A handler either gives its entries offsets to come back to, or none (0) and is then asked for all
+    entries at once, which are kept here.
+    """
+
+    __slots__ = ("stream", "pending", "offset", "whole")
+
+    def __init__(self) -> None:
+        self.stream: Iterator[Any] = iter(())
+        self.pending: List[Any] = []  # an entry, or an error, that the last reply had no room for
+        self.offset = -1  # behind the last entry that was sent
+        self.whole: Optional[List[Any]] = None
+
+
+def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
+    """Open a directory; without a handler there is nothing to do, as in libfuse."""
+    path = engine.path(node)
+    handler = engine.operations.opendir
+    value = call(handler, path) if handler is not None else None
+    handle = engine.handles.add(node, value, value is not None, path, flags)
+    handle.listing = Listing()
+    engine.nodes.opened(node, handle.number)
+    return abi.OPEN_OUT.pack(handle.number, 0, 0)
+
+
+def releasedir(
+    engine: "Engine", node: Node, fh: int, flags: int, release_flags: int, lock_owner: int
+) -> bytes:
+    """Close a directory."""
+    abandon(engine, fh)
+    return b""
+
+
+def abandon(engine: "Engine", fh: int) -> None:
+    """Close a directory, maybe one whose opening the kernel never learned of."""
+    handle = engine.handles.get(fh)
+    engine.handles.release(fh, lambda: _close(engine, handle))
+
+
+def _close(engine: "Engine", handle: Handle) -> None:
+    try:
+        if engine.operations.releasedir is not None:
+            call(engine.operations.releasedir, engine.handle_path(handle), *handle.arguments)
+    finally:
+        engine.nodes.released(handle.node, handle.number)
+
+
+def fsyncdir(engine: "Engine", node: Node, fh: int, fsync_flags: int) -> bytes:
+    """Bring a directory to the disk."""
+    handle = engine.handles.get(fh)
+    datasync = fsync_flags & abi.FSYNC_FDATASYNC
+    call(engine.required("fsyncdir"), engine.handle_path(handle), datasync, *handle.arguments)
+    return b""
+
+
+def readdir(
+    engine: "Engine",
+    node: Node,
+    fh: int,
+    offset: int,
+    size: int,
+    read_flags: int,
+    lock_owner: int,
+    flags: int,
+) -> bytes:
+    """Return as many entries from `offset` on as fit into `size` bytes."""
+    return _read(engine, engine.handles.get(fh), offset, size, plus=False)
+
+
+def readdirplus(
+    engine: "Engine",
+    node: Node,
+    fh: int,
+    offset: int,
+    size: int,
+    read_flags: int,
+    lock_owner: int,
+    flags: int,
+) -> bytes:
+    """Return entries with their attributes; each but . and .. counts one lookup."""
+    return _read(engine, engine.handles.get(fh), offset, size, plus=True)
+
+
+def node_ids(body: bytes) -> Iterator[int]:
+    """Yield the node of each entry of a READDIRPLUS reply that counted a lookup."""
+    position = 0
+    while position < len(body):
+        fields = abi.DIRENTPLUS.unpack_from(body, position)
+        if fields[0]:
+            yield fields[0]
+        position += abi.record_align(abi.DIRENTPLUS.size + fields[-2])
+
+
+def _read(engine: "Engine", handle: Handle, offset: int, size: int, plus: bool) -> bytes:
+    listing = handle.listing
+    head = abi.DIRENTPLUS.size if plus else abi.DIRENT.size
+    reply = bytearray()
+    try:
+        for entry in _entries(engine, handle, listing, offset):
+            name = os.fsencode(entry.name)
+            end = len(reply) + abi.record_align(head + len(name))
+            if end > size:
+                listing.pending.append(entry)
+                break
+            known: bytes = b""
+            if plus:
+                known = _look_up(engine, handle, entry.name)
+            kind = entry.type >> 12 & 0o17
+            reply += known
+            reply += abi.DIRENT.pack(_ino(engine, entry), entry.offset, len(name), kind)
+            reply += name
+            reply += bytes(end - len(reply))
+            listing.offset = entry.offset
+    except OSError as error:
+        if not reply:
+            raise
+        # The entries before the error count already; the error is for the next request.
+        listing.pending.append(error)
+    return bytes(reply)
+
+
+def _ino(engine: "Engine", entry: Any) -> int:
+    if entry.ino and (engine.use_ino or "readdir_ino" in engine.options):
+        return int(entry.ino)
+    return _UNKNOWN_INO
+
+
+def _look_up(engine: "Engine", handle: Handle, name: str) -> bytes:
+    """Return ENTRY_OUT for an entry; one without a node when it cannot be had, or need not be."""
+    if name in (".", ".."):
+        return abi.ENTRY_OUT.pack(*_NO_ENTRY)
+    operations = engine.operations
+    try:
+        if operations.fstatat is not None and handle.arguments:
+            status = call(operations.fstatat, handle.path, name, *handle.arguments)
+        else:
+            status = call(engine.required("getattr"), engine.child_path(handle.node, name))
+    except OSError:
+        return abi.ENTRY_OUT.pack(*_NO_ENTRY)
+    return engine.entry(handle.node, name, status)
+
+
+def _entries(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> Iterator[Any]:
+    """Yield the entries from `offset` on, each with the offset behind it.
+
+    The handler's own iterator outlives this one, which ends with its reply; so no `yield from` it, which
+    would close it too.
+    """
+    if offset and listing.whole is not None:
+        yield from listing.whole[offset:]
+        return
+    if offset and offset == listing.offset:
+        while listing.pending:
+            entry = listing.pending.pop()
+            if isinstance(entry, OSError):
+                raise entry
+            yield entry
+    else:
+        _ask(engine, handle, listing, offset)
+    for entry in listing.stream:
+        if not entry.offset:
+            numbered = enumerate(itertools.chain((entry,), listing.stream), 1)
+            listing.whole = [_numbered(following, number) for number, following in numbered]
+            yield from listing.whole
+            return
+        yield entry
+
+
+def _ask(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> None:
+    listing.pending = []
+    listing.whole = None
+    path = engine.handle_path(handle)
+    entries = call(engine.required("readdir"), path, offset, *handle.arguments)
+    listing.stream = iter(entries)
+
+
+class _Numbered:
+    """An entry of a handler without offsets, and its place in the list."""
+
+    __slots__ = ("name", "ino", "type", "offset")
+
+    def __init__(self, name: str, ino: int, kind: int, offset: int) -> None:
+        self.name = name
+        self.ino = ino
+        self.type = kind
+        self.offset = offset
+
+
+def _numbered(entry: Any, number: int) -> _Numbered:
+    return _Numbered(entry.name, entry.ino, entry.type, number)

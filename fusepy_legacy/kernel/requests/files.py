@@ -1,0 +1,314 @@
+"""Requests about open files: OPEN, CREATE, READ, WRITE, RELEASE and the rest."""
+
+import errno
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Optional, Tuple
+
+from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
+from fusepy_legacy.kernel.handles import Handle
+from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.kernel.operations import call
+from fusepy_legacy.kernel.requests import locks, metadata, names
+
+if TYPE_CHECKING:
+    from fusepy_legacy.kernel.engine import Engine
+
+_MOST_IN_32_BITS = 0xFFFFF000  # what COPY_FILE_RANGE can report: read(2), the largest transfer
+
+
+def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
+    """Open a file; without a handler there is nothing to do, as in libfuse.
+
+    The path may lead to another file by now. Then ESTALE makes the kernel look the name up again.
+    """
+    path: Any = engine.nodes.path(node) or engine.held.get(node.id)
+    if path is None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    handler = engine.operations.open
+    value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
+    if kept and not _is_of_node(engine, node, path, value):
+        _release(engine, path, flags, (value,))
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    handle = engine.handles.add(node, value, kept, path, flags)
+    engine.nodes.opened(node, handle.number)
+    if open_flags & abi.OPEN_KILL_SUIDGID:
+        metadata.kill_privileges(engine, node, handle)
+    return abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+
+
+def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
+    """Tell whether an opened file is the node's, as far as the filesystem can tell files apart."""
+    fgetattr = engine.operations.fgetattr
+    if node.file_id is None or fgetattr is None:
+        return True
+    return engine.file_id(call(fgetattr, path, value)) == node.file_id
+
+
+def create(
+    engine: "Engine", parent: Node, flags: int, mode: int, umask: int, open_flags: int, name: str
+) -> bytes:
+    """Create a file and open it. Without a handler the kernel makes a node and opens that."""
+    path = engine.child_path(parent, name)
+    handler = engine.required("create")
+    value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
+    try:
+        status = _status_of(engine, path, value, kept)
+    except BaseException:
+        _release(engine, path, flags, (value,) if kept else ())
+        raise
+    entry = engine.entry(parent, name, status)
+    node = engine.nodes.by_id[abi.ENTRY_OUT.unpack_from(entry)[0]]
+    handle = engine.handles.add(node, value, kept, path, flags)
+    engine.nodes.opened(node, handle.number)
+    return entry + abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+
+
+def tmpfile(
+    engine: "Engine", parent: Node, flags: int, mode: int, umask: int, open_flags: int, name: str
+) -> bytes:
+    """Create a file without a name in a directory: open(2), O_TMPFILE."""
+    path = engine.path(parent)
+    handler = engine.required("tmpfile")
+    value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
+    status = _status_of(engine, path, value, kept)
+    attributes = engine.attributer(status, 0)
+    node = engine.nodes.anonymous(engine.file_id(status))
+    handle = engine.handles.add(node, value, kept, path, flags)
+    engine.nodes.opened(node, handle.number)
+    entry = engine.pack_entry(node, attributes)
+    return entry + abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+
+
+def _status_of(engine: "Engine", path: str, value: Any, kept: bool) -> Any:
+    fgetattr = engine.operations.fgetattr
+    if kept and fgetattr is not None:
+        return call(fgetattr, path, value)
+    return call(engine.required("getattr"), path)
+
+
+def _result(result: Any) -> Tuple[Any, bool]:
+    """Return what open returned, and whether it is handed to the later handlers.
+
+    fuse-python's lowwrap makes (value, kept) of an object; 0 and None are an open without one.
+    """
+    if isinstance(result, tuple) and len(result) == 2:
+        return result[0], bool(result[1])
+    return None, False
+
+
+def _open_flags(engine: "Engine", handle: Handle) -> int:
+    """Return FOPEN_ flags: what the file object says of itself, and the mount's options."""
+    options = engine.options
+    flags = 0
+    value = handle.object
+    if "direct_io" in options or getattr(value, "direct_io", False):
+        flags |= abi.FOPEN_DIRECT_IO
+    if "kernel_cache" in options or getattr(value, "keep_cache", False):
+        flags |= abi.FOPEN_KEEP_CACHE
+    elif "auto_cache" in options and "noauto_cache" not in options:
+        flags |= abi.FOPEN_KEEP_CACHE  # INIT_AUTO_INVAL_DATA drops it when size or mtime change
+    return flags
+
+
+def read(
+    engine: "Engine",
+    node: Node,
+    fh: int,
+    offset: int,
+    size: int,
+    read_flags: int,
+    lock_owner: int,
+    flags: int,
+) -> bytes:
+    """Return up to `size` bytes."""
+    handle = engine.handles.get(fh)
+    handler = engine.required("read")
+    data = handler(engine.handle_path(handle), size, offset, *handle.arguments)
+    if isinstance(data, int):
+        if data < 0:
+            raise OSError(-data, os.strerror(-data))
+        return b""
+    if not isinstance(data, bytes):
+        data = bytes(data or b"")
+    if len(data) > size:
+        raise OSError(errno.EIO, "read returned more than was asked for")
+    return data
+
+
+def write(
+    engine: "Engine",
+    node: Node,
+    fh: int,
+    offset: int,
+    size: int,
+    write_flags: int,
+    lock_owner: int,
+    flags: int,
+    data: memoryview,
+) -> bytes:
+    """Write, and return how much was written."""
+    handle = engine.handles.get(fh)
+    if len(data) < size:
+        raise OSError(errno.EINVAL, "malformed WRITE: the data is short")
+    if write_flags & abi.WRITE_KILL_SUIDGID:
+        metadata.kill_privileges(engine, node, handle)
+    handler = engine.required("write")
+    # bytes: what fuse-python's handlers have always been given.
+    count = call(handler, engine.handle_path(handle), bytes(data[:size]), offset, *handle.arguments)
+    return abi.WRITE_OUT.pack(count or 0)
+
+
+def flush(engine: "Engine", node: Node, fh: int, lock_owner: int) -> bytes:
+    """Serve a close(2) of one of the file's descriptors; it drops the owner's record locks."""
+    handle = engine.handles.get(fh)
+    operations = engine.operations
+    if operations.flush is None and operations.lock is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # the kernel does not ask again
+    try:
+        if operations.flush is not None:
+            call(operations.flush, engine.handle_path(handle), *handle.arguments)
+    finally:
+        if operations.lock is not None and engine.agreement.has(abi.INIT_POSIX_LOCKS):
+            locks.unlock_all(engine, handle, lock_owner)
+    return b""
+
+
+def release(
+    engine: "Engine", node: Node, fh: int, flags: int, release_flags: int, lock_owner: int
+) -> bytes:
+    """Close a file after its last descriptor is closed."""
+    handle = engine.handles.get(fh)
+    if release_flags & abi.RELEASE_FLOCK_UNLOCK:
+        locks.unlock_flock(engine, handle)
+    engine.handles.release(fh, lambda: _close(engine, handle, flags))
+    return b""
+
+
+def abandon(engine: "Engine", fh: int) -> None:
+    """Close a file whose opening the kernel never learned of."""
+    handle = engine.handles.get(fh)
+    engine.handles.release(fh, lambda: _close(engine, handle, handle.flags))
+
+
+def _close(engine: "Engine", handle: Handle, flags: int) -> None:
+    try:
+        _release(engine, engine.handle_path(handle), flags, handle.arguments)
+    finally:
+        engine.nodes.released(handle.node, handle.number)
+        if engine.hidden and not handle.node.opens:
+            names.remove_hidden(engine, handle.node)
+
+
+def _release(engine: "Engine", path: str, flags: int, arguments: Tuple[Any, ...]) -> None:
+    if engine.operations.release is not None:
+        call(engine.operations.release, path, flags, *arguments)
+
+
+def fsync(engine: "Engine", node: Node, fh: int, fsync_flags: int) -> bytes:
+    """Bring a file to the disk."""
+    handle = engine.handles.get(fh)
+    datasync = fsync_flags & abi.FSYNC_FDATASYNC
+    call(engine.required("fsync"), engine.handle_path(handle), datasync, *handle.arguments)
+    return b""
+
+
+def fallocate(engine: "Engine", node: Node, fh: int, offset: int, length: int, mode: int) -> bytes:
+    """Reserve, punch or zero a range: fallocate(2)."""
+    handle = engine.handles.get(fh)
+    handler = engine.required("fallocate")
+    call(handler, engine.handle_path(handle), mode, offset, length, *handle.arguments)
+    return b""
+
+
+def lseek(engine: "Engine", node: Node, fh: int, offset: int, whence: int) -> bytes:
+    """Find data or a hole: lseek(2), SEEK_DATA and SEEK_HOLE."""
+    handle = engine.handles.get(fh)
+    handler = engine.required("lseek")
+    found = call(handler, engine.handle_path(handle), offset, whence, *handle.arguments)
+    return abi.LSEEK_OUT.pack(found)
+
+
+def copy_file_range(engine: "Engine", node: Node, *fields: int) -> bytes:
+    """Copy between two open files, at most what the old reply can report."""
+    return abi.WRITE_OUT.pack(_copy_file_range(engine, CopyFileRangeIn(*fields), _MOST_IN_32_BITS))
+
+
+def copy_file_range_64(engine: "Engine", node: Node, *fields: int) -> bytes:
+    """Copy between two open files."""
+    return abi.COPY_FILE_RANGE_OUT.pack(_copy_file_range(engine, CopyFileRangeIn(*fields), 1 << 62))
+
+
+def _copy_file_range(engine: "Engine", request: CopyFileRangeIn, most: int) -> int:
+    source = engine.handles.get(request.fh_in)
+    target = engine.handles.get(request.fh_out)
+    handler = engine.required("copy_file_range")
+    if not (source.arguments and target.arguments):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    copied = call(
+        handler,
+        engine.handle_path(source),
+        request.off_in,
+        target.object,
+        request.off_out,
+        min(request.len, most),
+        request.flags,
+        source.object,
+    )
+    return int(copied)
+
+
+def bmap(engine: "Engine", node: Node, block: int, blocksize: int) -> bytes:
+    """Return where a block of the file lies on the device."""
+    found = call(engine.required("bmap"), engine.path(node), blocksize, block)
+    return abi.BMAP_OUT.pack(int(found or 0))
+
+
+def ioctl(engine: "Engine", node: Node, *arguments: Any) -> bytes:
+    """Serve a device control of restricted form: its number says how much data goes in and out.
+
+    fuse-python's handlers get the data, or None when the number says that none goes in, and return what
+    goes out.
+    """
+    request, data = IoctlIn(*arguments[:-1]), arguments[-1]
+    if request.flags & abi.IOCTL_UNRESTRICTED or len(data) < request.in_size:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    handle = engine.handles.get(request.fh)
+    given: Optional[bytes] = bytes(data[: request.in_size]) if request.in_size else None
+    result = call(
+        engine.required("ioctl"),
+        engine.handle_path(handle),
+        request.cmd,
+        given,
+        request.flags,
+        *handle.arguments,
+    )
+    out = b"" if result is None or isinstance(result, int) else bytes(result)
+    value = result if isinstance(result, int) else 0
+    return abi.IOCTL_OUT.pack(value, 0, 0, 0) + out[: request.out_size]
+
+
+class PollHandle:
+    """What a poll handler gets when the kernel wants to be told of changes: pass it to NotifyPoll."""
+
+    def __init__(self, engine: "Engine", number: int) -> None:
+        self._engine = engine
+        self._number = number
+        self._guard = threading.Lock()
+
+    def notify(self) -> int:
+        """Tell the kernel to ask again, once; return 0."""
+        body = abi.NOTIFY_POLL_WAKEUP_OUT.pack(self._number)
+        head = abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), abi.NOTIFY_POLL, 0)
+        with self._guard:
+            self._engine.notify(head + body)
+        return 0
+
+
+def poll(engine: "Engine", node: Node, fh: int, kh: int, flags: int, events: int) -> bytes:
+    """Return which of poll(2)'s events have happened."""
+    handle = engine.handles.get(fh)
+    wanted = PollHandle(engine, kh) if flags & abi.POLL_SCHEDULE_NOTIFY else None
+    happened = call(engine.required("poll"), engine.handle_path(handle), wanted, *handle.arguments)
+    return abi.POLL_OUT.pack(happened or 0)

@@ -1,0 +1,225 @@
+"""Requests about names: LOOKUP and FORGET, and what makes, moves and removes names."""
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Optional
+
+from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.kernel.operations import call
+
+if TYPE_CHECKING:
+    from fusepy_legacy.kernel.engine import Engine
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
+    """Find a name in a directory. A missing one may be remembered, for negative_timeout."""
+    if name in (".", ".."):
+        return _lookup_by_handle(engine, parent, name)
+    try:
+        status = call(engine.required("getattr"), engine.child_path(parent, name))
+    except OSError as error:
+        if error.errno == errno.ENOENT and engine.negative_entry is not None:
+            return engine.negative_entry
+        raise
+    return engine.entry(parent, name, status)
+
+
+def _lookup_by_handle(engine: "Engine", node: Node, name: str) -> bytes:
+    """Find a node itself, or its parent: for NFS and open_by_handle_at (INIT_EXPORT_SUPPORT)."""
+    target = node if name == "." or node is engine.nodes.root else node.parent
+    if target is None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    attributes = engine.attributer(engine.status(target), target.id)
+    with engine.nodes.guard:
+        target.lookups += 1
+    return engine.pack_entry(target, attributes)
+
+
+def forget(engine: "Engine", node: Node, lookups: int) -> None:
+    """Take lookups back."""
+    _forget(engine, node.id, lookups)
+
+
+def batch_forget(engine: "Engine", root: Node, count: int, data: memoryview) -> None:
+    """Take the lookups of several nodes back."""
+    whole = min(count, len(data) // abi.FORGET_ONE.size) * abi.FORGET_ONE.size
+    for node_id, lookups in abi.FORGET_ONE.iter_unpack(data[:whole]):
+        _forget(engine, node_id, lookups)
+
+
+def _forget(engine: "Engine", node_id: int, lookups: int) -> None:
+    engine.nodes.forget(node_id, lookups)
+    if node_id in engine.held and node_id not in engine.nodes.by_id:
+        engine.held.pop(node_id).close()
+
+
+def new_mode(engine: "Engine", mode: int, umask: int) -> int:
+    """Return the mode to create with, and leave the umask to a filesystem that asked to apply it.
+
+    With INIT_DONT_MASK the mode comes as the caller gave it: a directory's default ACL counts instead of
+    the umask (acl(5)), and only the backing filesystem knows.
+    """
+    if engine.agreement.has(abi.INIT_DONT_MASK):
+        current.umask = umask
+    return mode
+
+
+def mknod(engine: "Engine", parent: Node, mode: int, rdev: int, umask: int, name: str) -> bytes:
+    """Make a file, fifo, socket or device node."""
+    path = engine.child_path(parent, name)
+    mode = new_mode(engine, mode, umask)
+    if (
+        engine.operations.mknod is None
+        and engine.operations.create is not None
+        and stat.S_ISREG(mode)
+    ):
+        _create_by_opening(engine, path, mode)  # as libfuse does: lib/fuse.c, fuse_lib_mknod
+    else:
+        call(engine.required("mknod"), path, mode, rdev)
+    return _made(engine, parent, name, path)
+
+
+def _create_by_opening(engine: "Engine", path: str, mode: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    opened = call(engine.required("create"), path, flags, mode)
+    if engine.operations.release is not None:
+        kept = (opened[0],) if isinstance(opened, tuple) and opened[1] else ()
+        call(engine.operations.release, path, flags, *kept)
+
+
+def mkdir(engine: "Engine", parent: Node, mode: int, umask: int, name: str) -> bytes:
+    """Make a directory."""
+    path = engine.child_path(parent, name)
+    call(engine.required("mkdir"), path, new_mode(engine, mode, umask))
+    return _made(engine, parent, name, path)
+
+
+def symlink(engine: "Engine", parent: Node, name: str, target: str) -> bytes:
+    """Make a symlink."""
+    path = engine.child_path(parent, name)
+    call(engine.required("symlink"), target, path)
+    return _made(engine, parent, name, path)
+
+
+def _made(engine: "Engine", parent: Node, name: str, path: str) -> bytes:
+    return engine.entry(parent, name, call(engine.required("getattr"), path))
+
+
+def readlink(engine: "Engine", node: Node) -> bytes:
+    """Return a symlink's target."""
+    target = call(engine.required("readlink"), engine.path(node))
+    return target if isinstance(target, bytes) else os.fsencode(target)
+
+
+def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
+    """Give a file a second name; with use_ino it stays one node."""
+    old = engine.nodes.by_id.get(old_id)
+    if old is None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    path = engine.child_path(parent, name)
+    old_path = engine.nodes.path(old)
+    if old_path is None:  # an unlinked open file, or one of O_TMPFILE: linkat(2), AT_EMPTY_PATH
+        with engine.handles.borrowed(old) as handle:
+            call(engine.required("linkat"), handle.path, path, *handle.arguments)
+    else:
+        call(engine.required("link"), old_path, path)
+    status = call(engine.required("getattr"), path)
+    if engine.use_ino and old.file_id is None and old.parent is None:
+        engine.nodes.identify(old, engine.file_id(status))
+    return engine.entry(parent, name, status)
+
+
+def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
+    """Take a file's name away."""
+    if not _hide(engine, parent, name):
+        call(engine.required("unlink"), engine.child_path(parent, name))
+        engine.nodes.removed(parent, name)
+    return b""
+
+
+def rmdir(engine: "Engine", parent: Node, name: str) -> bytes:
+    """Remove an empty directory."""
+    call(engine.required("rmdir"), engine.child_path(parent, name))
+    engine.nodes.removed(parent, name)
+    return b""
+
+
+def rename(engine: "Engine", parent: Node, new_parent_id: int, old: str, new: str) -> bytes:
+    """Rename, replacing what has the new name."""
+    return rename2(engine, parent, new_parent_id, 0, old, new)
+
+
+def rename2(
+    engine: "Engine", parent: Node, new_parent_id: int, flags: int, old: str, new: str
+) -> bytes:
+    """Rename with RENAME_ flags, which a handler with a third parameter gets."""
+    new_parent = engine.nodes.by_id.get(new_parent_id)
+    if new_parent is None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    paths = engine.child_path(parent, old), engine.child_path(new_parent, new)
+    handler = engine.required("rename")
+    if flags:
+        if not engine.operations.takes("rename", 3):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        call(handler, *paths, flags)
+    else:
+        _hide(engine, new_parent, new)
+        _hold(engine, new_parent, new)
+        call(handler, *paths)
+    engine.nodes.renamed(parent, old, new_parent, new, bool(flags & _RENAME_EXCHANGE))
+    return b""
+
+
+# A file without an open file object lives by its path: when it is unlinked while it is open, it gets a
+# hidden name until it is closed, as in libfuse (lib/fuse.c, hide_node).
+
+
+def _hide(engine: "Engine", parent: Node, name: str) -> bool:
+    """Rename an open file out of the way instead of removing it; tell whether that was needed."""
+    node = engine.nodes.child(parent, name)
+    if node is None or not node.opens or "hard_remove" in engine.options:
+        return False
+    if engine.operations.fgetattr is not None and all(
+        engine.handles.get(number).arguments for number in list(node.opens)
+    ):
+        return False
+    if node.more:
+        return False  # another name keeps it alive
+    hidden = f".fuse_hidden{node.id:08x}{engine.generation & 0xFFFFFFFF:08x}"
+    call(
+        engine.required("rename"),
+        engine.child_path(parent, name),
+        engine.child_path(parent, hidden),
+    )
+    engine.nodes.renamed(parent, name, parent, hidden, exchange=False)
+    engine.hidden[node.id] = hidden
+    return True
+
+
+def _hold(engine: "Engine", parent: Node, name: str) -> None:
+    """Hold on to a file that is about to be replaced: someone may have looked it up and be about to open it.
+
+    The filesystem's `hold` returns a path that leads to this very file until it is closed.
+    """
+    node = engine.nodes.child(parent, name)
+    hold = engine.operations.hold
+    if hold is None or node is None or node.opens or node.children or node.id in engine.held:
+        return
+    with contextlib.suppress(OSError):  # then the kernel has to look it up again
+        engine.held[node.id] = call(hold, engine.child_path(parent, name))
+
+
+def remove_hidden(engine: "Engine", node: Node) -> None:
+    """Remove the hidden name of a file that has been closed."""
+    hidden: Optional[str] = engine.hidden.pop(node.id, None)
+    if hidden is None or node.parent is None:
+        return
+    parent, name = node.parent, node.name
+    call(engine.required("unlink"), engine.child_path(parent, name))
+    engine.nodes.removed(parent, name)

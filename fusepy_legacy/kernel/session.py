@@ -1,0 +1,170 @@
+"""One mount from its start to its end: mount, serve, signals, unmount."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
+
+from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel.daemon import Daemon
+from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
+from fusepy_legacy.kernel.engine import Engine
+from fusepy_legacy.kernel.mounting import Mount, sync_filesystem
+from fusepy_legacy.kernel.operations import Callback, call
+from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.kernel.workers import DEFAULT_WORKERS, Workers
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class SessionError(Exception):
+    """The mount was refused, or the filesystem's fsinit failed: `str()` says which."""
+
+
+class Session:
+    """A filesystem's handlers, mounted.
+
+    `exit` may be called from any thread, and by a handler.
+    """
+
+    def __init__(
+        self,
+        arguments: MountArguments,
+        callbacks: Dict[str, Callback],
+        multithreaded: bool,
+        wanted: AbstractSet[str] = frozenset(),
+    ) -> None:
+        self._arguments = arguments
+        self._multithreaded = multithreaded
+        self._callbacks = callbacks
+        self._wanted = wanted
+        self._ended = threading.Event()
+        self._exiting = threading.Lock()
+        self.engine = Engine(callbacks, arguments.options, wanted)
+        self._mount: Optional[Mount] = None
+        self._device: Optional[Device] = None
+
+    def run(self) -> None:
+        """Mount, serve, and return after the unmount.
+
+        In the background the calling process exits 0 when the mount works, and the rest happens in
+        another (daemon.py). Raises SessionError.
+        """
+        daemon = Daemon(self._arguments.foreground)
+        daemon.fork()
+        try:
+            self._mount = Mount(str(self._arguments.mountpoint), self._arguments.options)
+        except OSError as error:
+            raise SessionError(
+                f"cannot mount {self._arguments.mountpoint}: {error.strerror}"
+            ) from error
+        options = self._arguments.options
+        spin = float(options["spin"]) / 1e6 if "spin" in options else DEFAULT_SPIN
+        self._device = Device(self._mount.descriptor, spin)
+        self.engine.on_ready = daemon.ready
+        self.engine.notify = self._notify
+        try:
+            self._serve()
+        finally:
+            self._finish()
+        if self.engine.failure is not None:
+            raise SessionError("fsinit failed") from self.engine.failure
+
+    def exit(self) -> None:
+        """Unmount and let `run` return; programs that still use the mount get ENOTCONN."""
+        if self._exiting.acquire(blocking=False):
+            # Unmounting makes requests (what is not written back yet), so the loop must go on.
+            threading.Thread(target=self._unmount, name="fuse-unmount", daemon=True).start()
+
+    def invalidate(self, path: str) -> bool:
+        """Let the kernel drop what it has cached of a file; return false when it knows no such path."""
+        node = self.engine.nodes.find(path)
+        if node is None:
+            return False
+        self._notify(
+            _notification(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(node.id, 0, 0))
+        )
+        return True
+
+    def _serve(self) -> None:
+        assert self._device is not None
+        options = self._arguments.options
+        limit = int(options.get("workers", DEFAULT_WORKERS)) if self._multithreaded else 1
+        workers = Workers(self._device, self.engine, limit, self._ended.set)
+        restore = self._take_signals()
+        try:
+            if self._multithreaded and limit > 1:
+                workers.start()
+                self._ended.wait()
+            else:
+                # In the calling thread, as fuse-python's engine: handlers may keep to one thread's objects.
+                workers.run_alone()
+                self._ended.set()
+        finally:
+            restore()
+
+    def _finish(self) -> None:
+        """Undo the mount whatever ended the loop, and say goodbye to the filesystem."""
+        assert self._mount is not None
+        assert self._device is not None
+        self._exiting.acquire(blocking=False)
+        self.engine.running.interrupt_all()
+        mounted = not self._device.gone
+        if mounted:
+            # Out of sight first; closing the device then ends what is left with ENOTCONN.
+            try:
+                self._mount.unmount(lazy=True)
+            except OSError as error:
+                logger.error("cannot unmount: %s", error)
+        self._mount.close()
+        self._device.close()
+        if self.engine.operations.fsdestroy is not None:
+            try:
+                call(self.engine.operations.fsdestroy)
+            except Exception:
+                logger.exception("fsdestroy failed")
+
+    def _unmount(self) -> None:
+        assert self._mount is not None
+        assert self._device is not None
+        try:
+            self._mount.unmount(lazy=False)
+        except OSError:
+            try:
+                sync_filesystem(self._mount.mountpoint)
+            except OSError as error:
+                logger.warning("cannot write back before the end: %s", error)
+            self._device.stop()
+
+    def _take_signals(self) -> Callable[[], None]:
+        """Let the usual signals end the mount, where the program has no handler; return the way back."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        taken: List[Tuple[int, Any]] = []
+
+        def end(number: int, frame: Optional[FrameType]) -> None:
+            self.exit()
+
+        for number in _SIGNALS:
+            previous = signal.getsignal(number)
+            if previous in (signal.SIG_DFL, signal.default_int_handler):
+                taken.append((number, previous))
+                signal.signal(number, end)
+
+        def restore() -> None:
+            for number, previous in taken:
+                signal.signal(number, previous)
+
+        return restore
+
+    def _notify(self, message: bytes) -> None:
+        """Send a notification; what it is about may be gone, which is no error (ENOENT)."""
+        assert self._device is not None
+        self._device.write(message)
+
+
+def _notification(code: int, body: bytes) -> bytes:
+    return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body

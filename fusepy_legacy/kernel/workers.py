@@ -1,0 +1,181 @@
+"""Threads that serve requests: one leads, the others stand by.
+
+Python runs one thread at a time, so a second reader only makes small requests slower: each of its system
+calls is a chance to lose the interpreter to the other. So one thread, the leader, reads and serves alone,
+as long as that is quick. It hands the lead to another thread
+
+- before a request of a kind that has lately been slow: file I/O, a filesystem that asks a network;
+- when a watcher finds it inside the same request for two ticks: what never was slow may be now, and a
+  handler may wait for another request.
+
+A waiting lock therefore keeps one thread, and the loop goes on.
+"""
+
+import logging
+import threading
+import time
+from typing import Callable, Dict, Optional
+
+from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.device import Device
+from fusepy_legacy.kernel.engine import Engine
+from fusepy_legacy.kernel.negotiation import MAX_WRITE
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WORKERS = 10  # as many as libfuse 2.9 keeps: lib/fuse_loop_mt.c
+SLOW = 400e-6  # seconds
+_TICK = 0.01  # seconds
+_IDLE_TICKS = 100  # after which the watcher sleeps until the next request
+_WEIGHT = 0.2  # of the newest duration in a request kind's average
+
+_OVERHEAD = 8192  # what a request is longer than its data: IN_HEADER, WRITE_IN, names
+
+
+class Term:
+    """One thread's time as leader."""
+
+
+class Workers:
+    """The threads of one mount."""
+
+    def __init__(
+        self, device: Device, engine: Engine, limit: int, on_end: Callable[[], None]
+    ) -> None:
+        """`limit`: how many requests are served at once, waiting locks aside."""
+        self._device = device
+        self._engine = engine
+        self._limit = limit
+        self._on_end = on_end
+        self._averages: Dict[int, float] = {}
+        self._lead = threading.Lock()  # held for the leader, by whichever thread
+        self._guard = threading.Lock()  # for _term, _threads and _idle
+        self._term: Optional[Term] = None
+        self._threads = 0
+        self._idle = 0
+        self._served = 0
+        self._serving = False
+        self._active = threading.Event()
+        self._ended = False
+
+    def run_alone(self) -> None:
+        """Serve in the calling thread, one request after the other, until the end."""
+        buffer = bytearray(self._buffer_size())
+        while True:
+            request = self._device.read(buffer)
+            if request is None:
+                return
+            self._serve(request)
+
+    def start(self) -> None:
+        """Start the threads; `on_end` is called when the last request has been read."""
+        self._start_thread()
+        if self._limit > 1:
+            threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
+
+    def _buffer_size(self) -> int:
+        # Before INIT the largest write is not agreed on; no request is larger than what we would allow.
+        return MAX_WRITE + _OVERHEAD
+
+    def _serve(self, request: memoryview) -> None:
+        reply = self._engine.handle(request)
+        if reply is not None and not self._device.write(reply):
+            self._engine.refused(request, reply)
+
+    def _start_thread(self) -> None:
+        with self._guard:
+            self._threads += 1
+        threading.Thread(target=self._work, name="fuse-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        buffer = bytearray(self._buffer_size())
+        try:
+            while not self._ended:
+                with self._guard:
+                    if self._threads - self._idle > 1 and self._idle >= self._limit:
+                        break
+                    self._idle += 1
+                self._lead.acquire()
+                term = Term()
+                with self._guard:
+                    self._idle -= 1
+                    self._term = term
+                if not self._lead_on(term, buffer):
+                    break
+        except BaseException:
+            logger.critical("a worker died; the mount ends", exc_info=True)
+            self._end()
+        finally:
+            with self._guard:
+                self._threads -= 1
+
+    def _lead_on(self, term: Term, buffer: bytearray) -> bool:
+        """Read and serve until the lead is someone else's; return false at the end."""
+        device = self._device
+        averages = self._averages
+        clock = time.perf_counter
+        while self._term is term:
+            request = device.read(buffer)
+            if request is None:
+                self._end()
+                return False
+            kind = request[4]  # the opcode's low byte: enough to tell kinds apart on little endian
+            if averages.get(kind, 0.0) > SLOW:
+                self._hand_over(term)
+            self._served += 1
+            self._serving = self._term is term
+            if not self._active.is_set():
+                self._active.set()
+            start = clock()
+            self._serve(request)
+            duration = clock() - start
+            if self._term is term:
+                self._serving = False
+            average = averages.get(kind, 0.0)
+            averages[kind] = average + _WEIGHT * (duration - average)
+        return True
+
+    def _hand_over(self, term: Term) -> None:
+        """Give the lead to a thread that stands by, or to a new one, if there may be one more."""
+        with self._guard:
+            if self._term is not term:
+                return
+            waiting = len(self._engine.running)
+            if self._idle == 0 and self._threads >= self._limit + waiting:
+                return
+            needed = self._idle == 0
+            self._term = None
+        self._lead.release()
+        if needed:
+            self._start_thread()
+
+    def _watch(self) -> None:
+        """Hand the lead over when the leader stays in one request."""
+        quiet = 0
+        served = -1
+        while not self._ended:
+            if quiet >= _IDLE_TICKS:
+                self._active.clear()
+                if served == self._served and not self._serving:
+                    self._active.wait()
+                quiet = 0
+            time.sleep(_TICK)
+            term = self._term
+            if served != self._served:
+                served = self._served
+                quiet = 0
+            elif self._serving and term is not None:
+                self._hand_over(term)
+            else:
+                quiet += 1
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._active.set()
+            current.engine = None
+            self._on_end()
+        with self._guard:
+            self._term = None
+        if self._lead.locked():
+            self._lead.release()

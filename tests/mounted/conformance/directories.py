@@ -1,0 +1,237 @@
+"""mkdir, rmdir, link counts, . and .., working directories."""
+
+import errno
+import os
+import stat
+import subprocess
+
+from .descriptors import opened
+from .expectations import raises_errno, umask
+
+
+def _links(path):
+    return path.stat().st_nlink
+
+
+def mkdir_makes_a_directory_with_the_mode_given(mount, backing):
+    """Mode and kind are right on both sides."""
+    with umask(0):
+        os.mkdir(str(mount / "directory"), 0o751)
+    for side in (mount, backing):
+        mode = (side / "directory").stat().st_mode
+        assert stat.S_ISDIR(mode)
+        assert stat.S_IMODE(mode) == 0o751
+    assert os.listdir(str(mount / "directory")) == []
+
+
+def mkdir_over_an_existing_name_fails(mount, backing):
+    """EEXIST, whatever is there: a directory, a file or a dangling symlink."""
+    (mount / "directory").mkdir()
+    (mount / "file").write_bytes(b"content")
+    os.symlink("nowhere", str(mount / "link"))
+    for name in ("directory", "file", "link"):
+        with raises_errno(errno.EEXIST):
+            os.mkdir(str(mount / name))
+    assert (backing / "file").read_bytes() == b"content"
+
+
+def mkdir_over_a_name_made_on_the_backing_side_fails(mount, backing):
+    """EEXIST for a name that the mount has never looked up."""
+    (backing / "directory").mkdir()
+    with raises_errno(errno.EEXIST):
+        os.mkdir(str(mount / "directory"))
+
+
+def mkdir_below_a_missing_directory_fails(mount, backing):
+    """ENOENT, and nothing is made."""
+    with raises_errno(errno.ENOENT):
+        os.mkdir(str(mount / "missing" / "directory"))
+    assert os.listdir(str(backing)) == []
+
+
+def rmdir_removes_an_empty_directory(mount, backing):
+    """The name is gone on both sides."""
+    (mount / "directory").mkdir()
+    (mount / "directory").rmdir()
+    assert os.listdir(str(mount)) == os.listdir(str(backing)) == []
+    with raises_errno(errno.ENOENT):
+        (mount / "directory").stat()
+
+
+def rmdir_of_a_directory_with_entries_fails(mount, backing):
+    """ENOTEMPTY, and the entries stay."""
+    (mount / "directory").mkdir()
+    (mount / "directory" / "file").write_bytes(b"content")
+    with raises_errno(errno.ENOTEMPTY):
+        (mount / "directory").rmdir()
+    assert (backing / "directory" / "file").read_bytes() == b"content"
+
+
+def rmdir_sees_entries_made_on_the_backing_side(mount, backing):
+    """ENOTEMPTY also for what the mount has never looked up."""
+    (mount / "directory").mkdir()
+    (backing / "directory" / "file").write_bytes(b"content")
+    with raises_errno(errno.ENOTEMPTY):
+        (mount / "directory").rmdir()
+    assert (backing / "directory" / "file").exists()
+
+
+def rmdir_of_a_file_fails(mount, backing):
+    """ENOTDIR, and the file stays; a symlink to a directory is no directory either."""
+    (mount / "file").write_bytes(b"content")
+    (mount / "directory").mkdir()
+    os.symlink("directory", str(mount / "link"))
+    for name in ("file", "link"):
+        with raises_errno(errno.ENOTDIR):
+            os.rmdir(str(mount / name))
+    assert sorted(os.listdir(str(backing))) == ["directory", "file", "link"]
+
+
+def rmdir_of_dot_fails(mount, backing):
+    """EINVAL for a path that ends in . (rmdir(2))."""
+    (mount / "directory").mkdir()
+    with raises_errno(errno.EINVAL):
+        os.rmdir(str(mount / "directory") + "/.")
+    assert (backing / "directory").is_dir()
+
+
+def unlink_of_a_directory_fails(mount, backing):
+    """EISDIR, and the directory stays."""
+    (mount / "directory").mkdir()
+    with raises_errno(errno.EISDIR):
+        os.unlink(str(mount / "directory"))
+    assert (backing / "directory").is_dir()
+
+
+def a_name_can_be_reused_as_another_kind(mount, backing):
+    """A directory removed may come back as a file, a symlink, a fifo and a directory again."""
+    name = mount / "name"
+    for _ in range(3):
+        name.mkdir()
+        (name / "inside").write_bytes(b"")
+        (name / "inside").unlink()
+        name.rmdir()
+        name.write_bytes(b"content")
+        assert (backing / "name").is_file()
+        name.unlink()
+        os.symlink("target", str(name))
+        assert (backing / "name").is_symlink()
+        name.unlink()
+        os.mkfifo(str(name))
+        assert (backing / "name").is_fifo()
+        name.unlink()
+    assert os.listdir(str(mount)) == []
+
+
+def the_link_count_of_a_directory_follows_its_subdirectories(mount, backing):
+    """mkdir and rmdir within show at once, as the backing filesystem counts."""
+    (mount / "directory").mkdir()
+    for number in range(3):
+        (mount / "directory" / f"sub{number}").mkdir()
+        assert _links(mount / "directory") == _links(backing / "directory")
+    (mount / "directory" / "sub0").rmdir()
+    assert _links(mount / "directory") == _links(backing / "directory")
+
+
+def the_link_count_of_a_directory_follows_a_rename(mount, backing):
+    """A subdirectory moved counts where it is."""
+    (mount / "from").mkdir()
+    (mount / "to").mkdir()
+    (mount / "from" / "sub").mkdir()
+    assert _links(mount / "from") == _links(backing / "from")
+    (mount / "from" / "sub").rename(mount / "to" / "sub")
+    assert _links(mount / "from") == _links(backing / "from")
+    assert _links(mount / "to") == _links(backing / "to")
+
+
+def ls_shows_dot_and_dot_dot(mount, backing):
+    """ls -a lists both, each once, with what else is there."""
+    (mount / "file").write_bytes(b"")
+    listed = subprocess.check_output(["ls", "-a", str(mount)]).split(b"\n")
+    assert listed == [b".", b"..", b"file", b""]
+
+
+def dot_and_dot_dot_lead_where_they_should(mount, backing):
+    """. is the directory itself and .. the one above."""
+    (mount / "directory" / "sub").mkdir(parents=True)
+    directory = mount / "directory"
+    assert os.path.samefile(str(directory / "sub" / ".."), str(directory))
+    assert os.path.samefile(str(directory) + "/.", str(directory))
+    assert os.path.samefile(str(directory / "sub" / ".." / ".."), str(mount))
+
+
+def dot_dot_follows_a_rename(mount, backing):
+    """.. of a directory that moved is its new parent."""
+    (mount / "from" / "sub").mkdir(parents=True)
+    (mount / "to").mkdir()
+    (mount / "from" / "sub").rename(mount / "to" / "sub")
+    assert os.path.samefile(str(mount / "to" / "sub" / ".."), str(mount / "to"))
+
+
+def names_relative_to_an_open_directory_work(mount, backing):
+    """openat(2) and its family take a directory of the mount."""
+    with opened(str(mount), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        os.mkdir("sub", dir_fd=directory)
+        with opened("sub/file", os.O_CREAT | os.O_WRONLY, dir_fd=directory) as descriptor:
+            os.write(descriptor, b"content")
+        os.rename("sub/file", "file", src_dir_fd=directory, dst_dir_fd=directory)
+        assert os.stat("file", dir_fd=directory).st_size == 7
+        os.rmdir("sub", dir_fd=directory)
+    assert (backing / "file").read_bytes() == b"content"
+    assert os.listdir(str(backing)) == ["file"]
+
+
+def an_open_directory_survives_a_rename(mount, backing):
+    """A descriptor of a directory leads to it under its new name."""
+    (mount / "directory").mkdir()
+    with opened(str(mount / "directory"), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        (mount / "directory").rename(mount / "renamed")
+        with opened("file", os.O_CREAT | os.O_WRONLY, dir_fd=directory) as descriptor:
+            os.write(descriptor, b"content")
+        assert os.listdir(directory) == ["file"]
+    assert (backing / "renamed" / "file").read_bytes() == b"content"
+
+
+def an_open_directory_that_was_removed_is_empty(mount, backing):
+    """Nothing can be made in it any more, and nothing is found."""
+    (mount / "directory").mkdir()
+    with opened(str(mount / "directory"), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        (mount / "directory").rmdir()
+        with raises_errno(errno.ENOENT):
+            os.mkdir("sub", dir_fd=directory)
+        with raises_errno(errno.ENOENT):
+            os.stat("sub", dir_fd=directory)
+    assert os.listdir(str(backing)) == []
+
+
+def a_directory_cannot_be_opened_for_writing(mount, backing):
+    """EISDIR for every way to write."""
+    (mount / "directory").mkdir()
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC | os.O_WRONLY):
+        with raises_errno(errno.EISDIR):
+            os.open(str(mount / "directory"), flags)
+
+
+def a_directory_cannot_be_read_as_a_file(mount, backing):
+    """EISDIR."""
+    (mount / "directory").mkdir()
+    with opened(str(mount / "directory")) as directory, raises_errno(errno.EISDIR):
+        os.read(directory, 1)
+
+
+def fsync_of_a_directory_works(mount, backing):
+    """Databases sync the directory after they made or renamed a file."""
+    (mount / "file").write_bytes(b"")
+    with opened(str(mount), os.O_RDONLY | os.O_DIRECTORY) as directory:
+        os.fsync(directory)
+
+
+def a_tree_is_removed_completely(mount, backing):
+    """rm -r on the mount leaves nothing on the backing side."""
+    for number in range(5):
+        branch = mount / "tree" / f"branch{number}" / "twig"
+        branch.mkdir(parents=True)
+        for leaf in range(5):
+            (branch / f"leaf{leaf}").write_bytes(b"green")
+    subprocess.check_call(["rm", "-r", str(mount / "tree")])
+    assert os.listdir(str(mount)) == os.listdir(str(backing)) == []
