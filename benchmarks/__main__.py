@@ -86,7 +86,7 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
         help="one more, or another command for one; it stays in the foreground and shows {root} at "
         "{mountpoint}",
     )
-    parser.add_argument("--rounds", type=int, help="default: 7, with --quick 3")
+    parser.add_argument("--rounds", type=int, help="default: 9, with --quick 3")
     parser.add_argument("--nodes", type=int, help="in the tree for the memory; 0: leave that out")
     parser.add_argument("--quick", action="store_true", help="small numbers, for trying")
     parser.add_argument(
@@ -97,7 +97,7 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     if options.rounds is None:
-        options.rounds = 3 if options.quick else 7
+        options.rounds = 3 if options.quick else 9
     if options.nodes is None:
         options.nodes = 5000 if options.quick else 100000
     options.places = options.places.split(",")
@@ -137,7 +137,7 @@ class Benchmark:
         self.measurements: List[Measurement] = []
         self.memory: Dict[str, Memory] = {}
         self.idle: Dict[str, float] = {}
-        self.failed: Set[Tuple[str, str]] = set()
+        self.failed: Set[Tuple[str, str, str]] = set()
 
     def run(self) -> Results:
         """Measure everything, and leave nothing behind."""
@@ -198,7 +198,7 @@ class Benchmark:
 
         The files stay until the place is done: see _spread_directories.
         """
-        if (row.name, serving.name) in self.failed:
+        if serving.ended or (place, row.name, serving.name) in self.failed:
             return
         backing = Path(tempfile.mkdtemp(prefix=f"{serving.name}-", dir=str(root)))
         ground = Ground(f"{serving.directory}/{backing.name}", str(backing))
@@ -207,8 +207,9 @@ class Benchmark:
             with _killed_when_hanging(serving):
                 operations = row.measure(ground, sizes, stopwatch)
         except OSError as error:
-            self.failed.add((row.name, serving.name))
-            _say(f"{serving.name} failed: {row.name}: {error}")
+            self.failed.add((place, row.name, serving.name))
+            end = f"; {serving.last_words()}" if serving.ended else ""
+            _say(f"{place}: {serving.name} failed: {row.name}: {error}{end}")
         else:
             if number is not None:
                 times = (stopwatch.seconds, stopwatch.daemon_seconds)
@@ -218,7 +219,7 @@ class Benchmark:
 
     def _measure_idle(self, serving: List[Serving]) -> None:
         time.sleep(0.5)  # for what the last row left to do
-        clocks = {each.name: each.cpu_seconds for each in serving if each.has_process}
+        clocks = {each.name: each.cpu_seconds for each in serving if each.running}
         try:
             self.idle = measure_idle(clocks)
         except OSError as error:

@@ -116,9 +116,21 @@ class Serving:
         self._end()
 
     @property
-    def has_process(self) -> bool:
-        """Tell whether a process serves: not for native."""
-        return self._process is not None
+    def running(self) -> bool:
+        """Tell whether a process serves; none does for native."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether there was a process, and it has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """Return the last line that an ended process has written, or how it ended."""
+        assert self._process is not None
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with {self._process.returncode}"
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the serving process and its ended threads; 0 for native.
@@ -149,15 +161,11 @@ class Serving:
         return filesystem_types().get(str(self._mountpoint), "").startswith("fuse")
 
     def _wait_until_mounted(self) -> None:
-        assert self._process is not None
-        _wait_until(lambda: self._is_mounted() or self._ended())
-        if not self._is_mounted() or self._ended():
-            self._output.seek(0)
-            lines = self._output.read().decode(errors="replace").strip().splitlines()
-            raise StartError(f"{self.name}: {lines[-1] if lines else 'it does not mount'}")
-
-    def _ended(self) -> bool:
-        return self._process is not None and self._process.poll() is not None
+        _wait_until(lambda: self._is_mounted() or self.ended)
+        if self.ended:
+            raise StartError(f"{self.name}: {self.last_words()}")
+        if not self._is_mounted():
+            raise StartError(f"{self.name}: it does not mount within {PATIENCE:g} s")
 
     def _end(self) -> None:
         if not self._command:
@@ -165,7 +173,7 @@ class Serving:
         self._unmount()
         if self._process is not None:
             # Still mounted: something is open there. A mount without its process gives way.
-            if self._is_mounted() or not _wait_until(self._ended):
+            if self._is_mounted() or not _wait_until(lambda: self.ended):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._unmount("-l")

@@ -20,11 +20,11 @@ class JournalFile(PassthroughFile):
         self.path = path
         self.uid = self.filesystem.caller().uid
         self.written = 0
-        self.lock = threading.Lock()  # two threads of one program may write through one open
+        self.guard = threading.Lock()  # two threads of one program may write through one open
 
     def write(self, data, offset):
         count = super().write(data, offset)
-        with self.lock:
+        with self.guard:
             self.written += count
         return count
 

@@ -5,6 +5,7 @@ their instances reaches its filesystem as `self.filesystem`.
 """
 
 import errno
+import itertools
 import logging
 import logging.handlers
 import os
@@ -31,6 +32,8 @@ from fusepy_legacy.kernel.session import Session, SessionError
 logger = logging.getLogger(__name__)
 
 Callback = Callable[..., Any]
+
+_DEVICE = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
 
 # What the kernel engine calls beyond fuse-python's list, where it is there (docs/handlers.md).
 _OPTIONAL = ("hold", "syncfs", "utimensat")
@@ -293,12 +296,25 @@ class Guard:
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         try:
-            return self.function(*args, **kw)
+            result = self.function(*args, **kw)
+            return _begun(result) if self.name == "readdir" else result
         except OSError as error:
             return -(error.errno or errno.EIO)
         except Exception:
             logger.exception("%s failed", self.name)
             return -errno.EIO
+
+
+def _begun(entries: Any) -> Any:
+    """Return a listing whose first entry has been made.
+
+    A generator fails when it is first asked, which is too late: the C module answers EINVAL to whatever an
+    iterator raises.
+    """
+    if isinstance(entries, int) or entries is None:
+        return entries
+    iterator = iter(entries)
+    return itertools.chain(list(itertools.islice(iterator, 1)), iterator)
 
 
 def start_logging(program: str, arguments: options.MountArguments) -> None:
@@ -346,13 +362,21 @@ def check_mountpoint(arguments: options.MountArguments) -> None:
 def check_device() -> None:
     """Raise MountError unless /dev/fuse can be opened."""
     try:
-        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             reason = "this user, or this container, may not use it"
         else:
             reason = "the kernel has no FUSE; try: modprobe fuse"
         raise MountError(f"/dev/fuse: {error.strerror}: {reason}", EXIT_FUSE) from error
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _DEVICE:
+        raise MountError(
+            "/dev/fuse is not the FUSE device; try: mknod /dev/fuse c 10 229", EXIT_FUSE
+        )
 
 
 def _failed_to_start(error: BaseException) -> MountError:

@@ -65,6 +65,7 @@ class Engine:
         self.agreement = Agreement(0, 0, 0)
         self.failure: Optional[BaseException] = None
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_failure: Callable[[], None] = lambda: None
         self.notify: Callable[[bytes], None] = lambda message: None
         self.running = requests.session.Waits()
         self.hidden: Dict[int, str] = {}

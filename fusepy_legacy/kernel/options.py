@@ -6,7 +6,7 @@ behaviour there is, or is refused with a reason.
 """
 
 import enum
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 OptionValue = Union[str, bool]
 
@@ -125,6 +125,17 @@ OPTIONS: Sequence[Option] = (
 )
 
 
+# What the values are, by the names that the table gives them; other names stand for text.
+_NUMBERS: Dict[str, Callable[[str], object]] = {
+    "BYTES": int,
+    "ID": int,
+    "MICROSECONDS": float,
+    "N": int,
+    "OCTAL": lambda text: int(text, 8),
+    "SECONDS": float,
+}
+
+
 class OptionError(ValueError):
     """An option is unknown, refused, or has or lacks a value against the table; `str()` says so."""
 
@@ -192,9 +203,21 @@ def parse_options(text: str) -> Dict[str, OptionValue]:
             raise OptionError(f"-o {name} needs a value: -o {name}={option.value}")
         if option.value is None and equals:
             raise OptionError(f"-o {name} takes no value")
+        if option.value is not None:
+            _check_value(option, value)
         if option.kind is not Kind.FSTAB:
             options[name] = value if equals else True
     return options
+
+
+def _check_value(option: Option, value: str) -> None:
+    """Raise OptionError unless a value is the kind of number that the table names."""
+    convert = _NUMBERS.get(str(option.value))
+    if convert is not None:
+        try:
+            convert(value)
+        except ValueError:
+            raise OptionError(f"-o {option.name}={value}: not a number") from None
 
 
 def refuse(options: Dict[str, OptionValue]) -> None:

@@ -65,6 +65,7 @@ class Session:
         spin = float(options["spin"]) / 1e6 if "spin" in options else DEFAULT_SPIN
         self._device = Device(self._mount.descriptor, spin)
         self.engine.on_ready = daemon.ready
+        self.engine.on_failure = self.exit
         self.engine.notify = self._notify
         try:
             self._serve()

@@ -104,9 +104,8 @@ def command_line(
 
     `program` is what Python runs, the mirror itself or a subclass of it.
     """
-    chosen = [f"engine={engine}"] if len(ENGINES) > 1 else []
-    words = ",".join((*chosen, *options))
-    return [sys.executable, *program, *arguments, *(("-o", words) if words else ())]
+    words = ",".join((f"engine={engine}", *options))
+    return [sys.executable, *program, *arguments, "-o", words]
 
 
 class Mounted:

@@ -47,7 +47,8 @@ def test_many_processes_at_once(mirror: Mirror) -> None:
     finally:
         for worker in workers:
             worker.kill()
-            worker.communicate()
+            worker.wait()
+            worker.stdout.close()
     assert [worker.returncode for worker in workers] == [0] * WORKERS
 
     expected: Dict[str, str] = {}

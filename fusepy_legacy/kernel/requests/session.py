@@ -87,6 +87,7 @@ def init(engine: "Engine", node: Node, data: memoryview) -> bytes:
     except BaseException as error:
         logger.error("fsinit failed", exc_info=True)
         engine.failure = error
+        engine.on_failure()
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
     engine.on_ready()
     return offer.reply

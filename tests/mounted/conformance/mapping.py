@@ -14,7 +14,7 @@ _RDWR = os.O_CREAT | os.O_RDWR
 
 
 def _in_another_process(check):
-    """Run the check where SIGBUS, by which a page that cannot be had is reported, ends only that."""
+    """Run the check where SIGBUS, the answer to a page that cannot be had, ends a child only."""
 
     @functools.wraps(check)
     def checking(mount, backing):
