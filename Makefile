@@ -10,7 +10,9 @@ TESTS ?= tests
 BUILD_PACKAGES = gcc pkg-config libfuse-dev fuse3 python3-dev python3-venv git
 TEST_PACKAGES = acl attr rsync sqlite3 util-linux
 
-.PHONY: demo test lint format clean
+BENCH_PACKAGES = bindfs
+
+.PHONY: demo test bench lint format clean
 
 demo: $(VENV)/.installed
 ifeq ($(ROOT),)
@@ -21,6 +23,9 @@ endif
 
 test: $(VENV)/.test-installed
 	$(VENV)/bin/python -m pytest $(TESTS)
+
+bench: $(VENV)/.bench-installed
+	$(VENV)/bin/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.lint-installed
 	$(VENV)/bin/ruff check .
@@ -47,6 +52,11 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg
 $(VENV)/.test-installed: $(VENV)/.installed
 	sh .ci/packages $(TEST_PACKAGES)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/.bench-installed: $(VENV)/.installed
+	sh .ci/packages $(BENCH_PACKAGES)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[bench]"
 	touch $@
 
 $(VENV)/.lint-installed: $(VENV)/.installed

@@ -38,11 +38,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Measure and report; return an exit code."""
+    """Measure and report; return an exit code, 1 when a candidate that started has failed a row."""
     options = _parse(arguments)
     before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
-        results = Benchmark(options).run()
+        benchmark = Benchmark(options)
+        results = benchmark.run()
     except KeyboardInterrupt:
         print("interrupted; everything is unmounted", file=sys.stderr)
         return INTERRUPTED
@@ -58,7 +59,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             write(results, path)
             print(f"written: {path}")
-    return 0
+    return 1 if benchmark.failed else 0
 
 
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -218,8 +219,10 @@ class Benchmark:
                 )
 
     def _measure_idle(self, serving: List[Serving]) -> None:
-        time.sleep(0.5)  # for what the last row left to do
         clocks = {each.name: each.cpu_seconds for each in serving if each.running}
+        if not clocks:
+            return
+        time.sleep(0.5)  # for what the last row left to do
         try:
             self.idle = measure_idle(clocks)
         except OSError as error:

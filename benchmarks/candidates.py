@@ -101,7 +101,9 @@ class Serving:
             self._wait_until_mounted()
         except OSError as error:
             self._end()
-            raise StartError(f"{self.name}: {error.strerror}: {self._command[0]}") from None
+            raise StartError(
+                f"{self.name}: {self._command[0]}: {os.strerror(error.errno or 0)}"
+            ) from None
         except BaseException:
             self._end()
             raise

@@ -47,9 +47,15 @@ class Results(NamedTuple):
         measured = {measurement.row for measurement in self.measurements}
         return [row for row in ROWS if row.name in measured]
 
+    def rounds(self) -> int:
+        """Return how many rounds there were."""
+        return len({measurement.round for measurement in self.measurements})
+
     def _of(self, place: str, row: str, candidate: str) -> List[Measurement]:
+        """Return the measurements of a cell, none when it failed in some round."""
         wanted = (place, row, candidate)
-        return [each for each in self.measurements if each[:3] == wanted]
+        found = [each for each in self.measurements if each[:3] == wanted]
+        return found if len(found) == self.rounds() else []
 
 
 def _median(values: Iterable[float]) -> Optional[float]:
@@ -68,7 +74,7 @@ def table(results: Results) -> str:
     """Return all results as text."""
     parts = [_machine_line(results.machine)]
     for place, kind in results.places.items():
-        parts.append(f"{place} ({kind}): medians of {_rounds(results)} rounds")
+        parts.append(f"{place} ({kind}): medians of {results.rounds()} rounds")
         parts.append(_times(results, place))
         parts.append(f"{place} ({kind}): CPU time of the serving process, µs per operation")
         parts.append(_daemon_times(results, place))
@@ -127,10 +133,6 @@ def _memory(results: Results) -> str:
 
 def _names(results: Results, measured: Dict[str, Any]) -> List[str]:
     return [name for name in results.candidates if name in measured]
-
-
-def _rounds(results: Results) -> int:
-    return len({measurement.round for measurement in results.measurements})
 
 
 def _machine_line(machine: Dict[str, Any]) -> str:

@@ -267,7 +267,8 @@ class Filesystem(fuse.Fuse):
                 if isinstance(result, int) and result < 0:
                     raise OSError(-result, os.strerror(-result))
             except BaseException as error:
-                logger.error("fsinit failed", exc_info=True)
+                if not isinstance(error, OSError):  # an OSError says all in its one line
+                    logger.error("fsinit failed", exc_info=True)
                 self._failure = error
                 # The C module ignores what fsinit says; a signal is the only way to make it stop.
                 os.kill(os.getpid(), signal.SIGTERM)

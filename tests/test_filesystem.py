@@ -232,7 +232,7 @@ def test_options_imply_others(
     assert after == {"subtype": "notes", **given_options, **implied}
 
 
-names = st.sampled_from(["fsname", "subtype", "uid"])
+names = st.sampled_from(["fsname", "subtype"])
 values = st.text(min_size=1, max_size=20).filter(lambda value: "\0" not in value)
 
 
@@ -317,12 +317,16 @@ def test_a_failure_of_fsinit_ends_the_mount(
     result: object,
     line: str,
 ) -> None:
-    """The engine is told to stop; the reason is one line, an exit code and a traceback in the log."""
+    """The engine is told to stop; the reason is one line and an exit code.
+
+    What is no OSError has a traceback in the log too: somebody has to mend the program.
+    """
     assert start(Starting(result), starting_engine) == EXIT_FAILED
     assert killed == [(os.getpid(), signal.SIGTERM)]
     expected = f"starting: the filesystem failed to start: {line}"
     assert capsys.readouterr().err.splitlines() == [expected]
-    assert any(record.exc_info for record in caplog.records)
+    said_all = isinstance(result, (int, OSError))
+    assert any(record.exc_info for record in caplog.records) == (not said_all)
 
 
 def test_the_starter_learns_of_the_start_only_when_it_worked(

@@ -38,15 +38,15 @@ class Daemon:
             os._exit(_wait(reader, pid))
         os.close(reader)
         os.setsid()
+        os.chdir("/")  # here, not when ready: fsinit may choose a directory to work in
         self._report = writer
 
     def ready(self) -> None:
-        """Let the starter exit 0, and let go of its terminal and its working directory."""
+        """Let the starter exit 0, and let go of its terminal."""
         if self._report is None:
             return
         sys.stdout.flush()
         sys.stderr.flush()
-        os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

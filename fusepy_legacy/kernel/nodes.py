@@ -22,6 +22,7 @@ FileId = Tuple[int, int]  # st_dev, st_ino
 Name = Tuple["Node", str]
 
 ROOT_ID = 1
+_COMPACT_FROM = 4096  # nodes; below that there is nothing to gain
 
 
 class Node:
@@ -71,6 +72,7 @@ class NodeTable:
         self._generation = 0
         self._last_id = ROOT_ID
         self._by_file_id: Dict[FileId, Node] = {}
+        self._peak = _COMPACT_FROM  # the most nodes since the last time that memory was given back
         self.root = Node(ROOT_ID, None)
         self.root.lookups = 1
         self.root.prefix = "/"
@@ -277,5 +279,14 @@ class NodeTable:
         if node.parent is None:
             self._disown(node)
         if node.lookups == 0 and (node.parent is None or not self.keep) and node.id in self.by_id:
+            self._peak = max(self._peak, len(self.by_id))
             del self.by_id[node.id]
             self._disown(node)
+            if len(self.by_id) < self._peak // 4:
+                self._compact()
+
+    def _compact(self) -> None:
+        """Give memory back: a dict keeps the room of its largest size until it is made anew."""
+        self.by_id = dict(self.by_id)
+        self._by_file_id = dict(self._by_file_id)
+        self._peak = max(len(self.by_id), _COMPACT_FROM)

@@ -24,7 +24,7 @@ from fusepy_legacy.kernel.negotiation import MAX_WRITE
 logger = logging.getLogger(__name__)
 
 DEFAULT_WORKERS = 10  # as many as libfuse 2.9 keeps: lib/fuse_loop_mt.c
-SLOW = 400e-6  # seconds
+SLOW = 2e-3  # seconds
 _TICK = 0.01  # seconds
 _IDLE_TICKS = 100  # after which the watcher sleeps until the next request
 _WEIGHT = 0.2  # of the newest duration in a request kind's average

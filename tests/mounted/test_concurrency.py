@@ -88,8 +88,8 @@ def test_no_object_outlives_its_file(
 
     program = [PROGRAMS / "counting.py"]
     with passthrough(sides.backing, sides.mount, engine=engine, program=program) as server:
-        idle = len(server.descriptors())
         assert objects_alive(sides.mount) == 0
+        idle = len(server.descriptors())
         with (sides.mount / "file").open("rb"):
             assert objects_alive(sides.mount) == 1
         with ThreadPoolExecutor(4) as pool:

@@ -2,8 +2,9 @@
 
 import errno
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.mounted.commands import (
 )
 from tests.mounted.mounting import (
     PROGRAMS,
+    Mounted,
     Sides,
     command_line,
     is_mounted,
@@ -275,14 +277,30 @@ def write_until_refused(path: Path) -> int:
     return 0
 
 
+@contextmanager
+def mirror_of_tmpfs(options: str, sides: Sides, engine: str) -> Iterator[Mounted]:
+    """Mirror a filesystem in memory for the block."""
+    with tmpfs(sides.backing, options):
+        with passthrough(sides.backing, sides.mount, engine=engine) as server:
+            yield server
+
+
+def wait_until_closed(server: Mounted, *paths: Path) -> None:
+    """Wait until the server has closed files; close(2) of a program returns before that (FUSE_RELEASE)."""
+    names = {str(path) for path in paths}
+    names |= {f"{name} (deleted)" for name in names}
+    wait_until(lambda: not names & set(server.descriptors()), "the server to close the files")
+
+
 def test_a_full_filesystem(engine: str, sides: Sides) -> None:
     """ENOSPC reaches the program that writes; what was written stays; with room again it goes on."""
-    with tmpfs(sides.backing, "size=4m"), passthrough(sides.backing, sides.mount, engine=engine):
+    with mirror_of_tmpfs("size=4m", sides, engine) as server:
         write_through(sides.mount / "before")
         assert write_until_refused(sides.mount / "large") == errno.ENOSPC
         assert (sides.backing / "large").stat().st_size > 2 << 20
         assert (sides.mount / "before").read_bytes() == b"data"
         assert write_until_refused(sides.mount / "other") == errno.ENOSPC
+        wait_until_closed(server, sides.backing / "large")
         (sides.mount / "large").unlink()
         write_through(sides.mount / "after")
         assert (sides.backing / "after").read_bytes() == b"data"
@@ -290,13 +308,13 @@ def test_a_full_filesystem(engine: str, sides: Sides) -> None:
 
 def test_a_filesystem_without_inodes(engine: str, sides: Sides) -> None:
     """ENOSPC reaches the program that creates a file or directory."""
-    options = "size=1m,nr_inodes=3"
-    with tmpfs(sides.backing, options), passthrough(sides.backing, sides.mount, engine=engine):
+    with mirror_of_tmpfs("size=1m,nr_inodes=3", sides, engine) as server:
         (sides.mount / "first").touch()
         (sides.mount / "second").mkdir()
         for create in (sides.mount / "third").touch, (sides.mount / "third").mkdir:
             with pytest.raises(OSError, match=rf"^\[Errno {errno.ENOSPC}\]"):
                 create()
+        wait_until_closed(server, sides.backing / "first")
         (sides.mount / "first").unlink()
         (sides.mount / "third").touch()
         assert sorted(os.listdir(str(sides.backing))) == ["second", "third"]
@@ -304,8 +322,9 @@ def test_a_filesystem_without_inodes(engine: str, sides: Sides) -> None:
 
 def test_a_readonly_filesystem(engine: str, sides: Sides) -> None:
     """EROFS reaches the program that writes; reading goes on; writable again, so does writing."""
-    with tmpfs(sides.backing, "size=1m"), passthrough(sides.backing, sides.mount, engine=engine):
+    with mirror_of_tmpfs("size=1m", sides, engine) as server:
         write_through(sides.mount / "file")
+        wait_until_closed(server, sides.backing / "file")
         output_of("mount", "-o", "remount,ro", sides.backing)
         attempts: List[Callable[[], object]] = [
             lambda: write_through(sides.mount / "file"),
@@ -336,6 +355,7 @@ def test_too_many_open_files(engine: str, sides: Sides) -> None:
     opened: List[int] = []
     with passthrough(sides.backing, sides.mount, engine=engine, prefix=limited) as server:
         write_through(sides.mount / "before")
+        wait_until_closed(server, sides.backing / "before")
         idle = len(server.descriptors())
         try:
             assert open_until_refused(sides.mount, opened) == errno.EMFILE

@@ -85,7 +85,8 @@ def init(engine: "Engine", node: Node, data: memoryview) -> bytes:
         if operations.fsinit is not None:
             call(operations.fsinit)
     except BaseException as error:
-        logger.error("fsinit failed", exc_info=True)
+        if not isinstance(error, OSError):  # an OSError says all in its one line
+            logger.error("fsinit failed", exc_info=True)
         engine.failure = error
         engine.on_failure()
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error

@@ -3,7 +3,7 @@
 import errno
 import os
 
-from .expectations import raises_errno
+from .expectations import eventually, raises_errno
 
 _CALLS_BY_PATH = (
     os.stat,
@@ -112,4 +112,4 @@ def a_name_can_be_used_after_an_error(mount, backing):
         (mount / "name").write_bytes(b"content")
         assert (mount / "name").read_bytes() == b"content"
         (mount / "name").unlink()
-    assert os.listdir(str(backing)) == []
+    assert eventually(lambda: os.listdir(str(backing)) == [])

@@ -1,0 +1,81 @@
+"""fusepy-run: run a fuse-python program, unchanged, on the kernel engine.
+
+fuse-python calls its C module by the names that it imported from it. They are replaced before the program
+starts, and where libfuse 2 is missing, so that the C module cannot be loaded, ours stands in for it.
+"""
+
+import importlib
+import os
+import runpy
+import sys
+import types
+from typing import List, Optional
+
+from fusepy_legacy import __version__
+from fusepy_legacy.errors import EXIT_FAILED, EXIT_USAGE
+from fusepy_legacy.kernel import entry
+
+PROGRAM = "fusepy-run"
+USAGE = f"""Usage: {PROGRAM} PROGRAM.py [ARGUMENTS…]
+
+Run a program that is written for fuse-python on this package's own engine, without libfuse."""
+
+_NAMES = (
+    "main",
+    "FuseGetContext",
+    "FuseInvalidate",
+    "FuseNotifyPoll",
+    "FuseError",
+    "FuseAPIVersion",
+)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the program in this process; its exit code is this one's, if it has one."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    program = arguments[0]
+    if not os.path.isfile(program):
+        print(f"{PROGRAM}: no such program: {program}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        install()
+    except ImportError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    sys.argv = arguments
+    sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except entry.FuseError as error:
+        print(f"{os.path.basename(program)}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def install() -> None:
+    """Put the engine's entry points where fuse-python calls them; raises ImportError without fuse-python."""
+    try:
+        importlib.import_module("fuseparts._fuse")
+    except ImportError:
+        sys.modules["fuseparts._fuse"] = _stand_in()
+    from fusepy_legacy.binding import fuse
+
+    for name in _NAMES:
+        setattr(fuse, name, getattr(entry, name))
+
+
+def _stand_in() -> types.ModuleType:
+    """Return a module with the C module's names; fuse-python's own Python code must be there."""
+    importlib.import_module("fuseparts")
+    module = types.ModuleType(
+        "fuseparts._fuse", "The kernel engine in the place of fuse-python's C module."
+    )
+    for name in _NAMES:
+        setattr(module, name, getattr(entry, name))
+    return module
