@@ -256,6 +256,8 @@ class Filesystem(fuse.Fuse):
             for name in names:
                 if hasattr(declared, name):
                     callbacks[name] = self.methproxy.proxyclass(name)
+        if "read" not in vars(type(self)) and _leaves_io_to_kernel(self.methproxy.file_class):
+            callbacks["backing"] = lambda file: file.fileno()
         return callbacks
 
     def _starter(self, daemon: Daemon) -> Callback:
@@ -286,6 +288,20 @@ class Filesystem(fuse.Fuse):
             "__qualname__": file_class.__qualname__,
         }
         return type(file_class.__name__, (file_class,), attributes)
+
+
+def _leaves_io_to_kernel(file_class: Optional[type]) -> bool:
+    """Tell whether reading and writing a file object is no more than reading and writing its descriptor.
+
+    The class that declares `kernel_io` says so of its own `read` and `write`. A subclass with others has
+    said nothing, and is asked for every byte.
+    """
+    for declaring in file_class.__mro__ if file_class is not None else ():
+        if "kernel_io" in vars(declaring):
+            return bool(vars(declaring)["kernel_io"]) and all(
+                getattr(file_class, name) is getattr(declaring, name) for name in ("read", "write")
+            )
+    return False
 
 
 class Guard:

@@ -38,6 +38,9 @@ class PassthroughFile:
     """
 
     filesystem: "Passthrough"
+    kernel_io = (
+        True  # of this class's read and write; a subclass that overrides one is asked as ever
+    )
 
     def __init__(self, path: str, flags: int, *mode: int) -> None:
         """Open a file, or create it with `mode`: open(2)."""

@@ -21,6 +21,7 @@ from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple, Unio
 
 from fusepy_legacy.kernel import abi, requests
 from fusepy_legacy.kernel.attributes import Attributer, Attributes, links_of
+from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle, Handles
 from fusepy_legacy.kernel.negotiation import Agreement
@@ -37,6 +38,7 @@ _unpack_header = abi.IN_HEADER.unpack_from
 _pack_header = abi.OUT_HEADER.pack
 _HEADER_SIZE = abi.IN_HEADER.size
 _REPLY_HEADER_SIZE = abi.OUT_HEADER.size
+_ERRNO_END = 512  # from here on the kernel's own: linux/errno.h, ERESTARTSYS
 _TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
 
 _OptionDict = Dict[str, Union[str, bool]]
@@ -68,6 +70,7 @@ class Engine:
         self.on_failure: Callable[[], None] = lambda: None
         self.notify: Callable[[bytes], None] = lambda message: None
         self.running = requests.session.Waits()
+        self.backings = Backings()
         self.hidden: Dict[int, str] = {}
         self.held: Dict[int, Any] = {}
         # Node ids start again with each mount; the generation tells NFS and open_by_handle_at apart.
@@ -102,32 +105,43 @@ class Engine:
             logger.error("dropped a request of %d bytes", size)
             return None
         length, code, unique, node_id, uid, gid, pid, extensions = _unpack_header(request)
-        current.engine = self
-        current.unique = unique
-        current.uid = uid
-        current.gid = gid
-        current.pid = pid
-        current.umask = 0
         row = self._rows.get(code)
         if row is None or length != size:
             if row is not None and not row.replies:
                 return None
             return _pack_header(16, -errno.ENOSYS if row is None else -errno.EIO, unique)
+        current.engine = self
+        current.extensions = b""
+        current.unique = unique
+        current.uid = uid
+        current.gid = gid
+        current.pid = pid
+        current.umask = 0
+        try:
+            return self._answer(row, request, node_id, extensions)
+        finally:
+            current.engine = None
+
+    def _answer(
+        self, row: "requests.Row", request: memoryview, node_id: int, extensions: int
+    ) -> Optional[Reply]:
+        """Serve a request that has been recognised; turn what goes wrong into an error reply."""
+        unique = current.unique
         tries = 0
         while True:
             moves = self.nodes.moves
             try:
-                if self._allow_root and uid not in (self.owner, 0) and not row.by_handle:
+                if self._allow_root and current.uid not in (self.owner, 0) and not row.by_handle:
                     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
                 body = self._serve(row, request, node_id, extensions)
             except OSError as error:
-                number = error.errno or errno.EIO
+                number = _errno(error)
                 tries += 1
                 if number == errno.ENOENT and self.nodes.moves != moves and tries < _TRIES:
                     continue
                 if self._debug:
                     logger.debug("%s %d: %s", row.opcode.name, node_id, error)
-                reply: Reply = _pack_header(16, -number if number < 1000 else -errno.EIO, unique)
+                reply: Reply = _pack_header(16, -number, unique)
             except Exception:
                 logger.exception("%s failed", row.opcode.name)
                 reply = _pack_header(16, -errno.EIO, unique)
@@ -173,7 +187,10 @@ class Engine:
         opcode = _unpack_header(request)[1]
         head = reply if isinstance(reply, bytes) else reply[0] + reply[1]
         if abi.OUT_HEADER.unpack_from(head)[1] == 0:
-            requests.undo(self, opcode, head[_REPLY_HEADER_SIZE:])
+            try:
+                requests.undo(self, opcode, head[_REPLY_HEADER_SIZE:])
+            except Exception:
+                logger.exception("closing what was opened for an interrupted request failed")
 
     # What the functions that serve requests share.
 
@@ -236,7 +253,11 @@ class Engine:
         """Return ENTRY_OUT for a name that has just been found or made; counts one lookup."""
         attributes = self.attributer(status, 0)
         node = self.nodes.looked_up(parent, name, self.file_id(status), links_of(attributes))
-        return self.pack_entry(node, attributes)
+        try:
+            return self.pack_entry(node, attributes)
+        except struct.error:
+            self.nodes.forget(node.id, 1)
+            raise
 
     def pack_entry(self, node: Node, attributes: Attributes) -> bytes:
         """Return ENTRY_OUT for a node whose lookup has been counted."""
@@ -251,6 +272,12 @@ class Engine:
     def statx_head(self) -> Tuple[int, int]:
         """Return how long attributes are valid: seconds and nanoseconds."""
         return self._attr_head
+
+
+def _errno(error: OSError) -> int:
+    """Return an error's number; EIO for what is none, which the kernel would not take."""
+    number = error.errno
+    return number if isinstance(number, int) and 0 < number < _ERRNO_END else errno.EIO
 
 
 def _names(data: bytes, count: int) -> Tuple[str, ...]:

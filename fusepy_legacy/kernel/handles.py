@@ -15,9 +15,9 @@ class Handle:
 
     `object` is what the filesystem's open, create or opendir returned; `arguments` hands it on as the last
     argument of a handler, and is empty when the filesystem keeps nothing per open. `path` is the one it
-    was opened by, for a file that has lost its name. `listing` is a directory's reading position.
-    `users` are the kernel, until it releases the handle, and requests that borrow it; the last one calls
-    `finish`.
+    was opened by, for a file that has lost its name. `listing` is a directory's reading position. `backed`
+    tells that the kernel does the input and output (backing.py). `users` are the kernel, until it releases
+    the handle, and requests that borrow it; the last one calls `finish`.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Handle:
         "path",
         "flags",
         "listing",
+        "backed",
         "users",
         "finish",
     )
@@ -42,6 +43,7 @@ class Handle:
         self.path = path
         self.flags = flags
         self.listing: Any = None
+        self.backed = False
         self.users = 1
         self.finish: Optional[Callable[[], None]] = None
 
@@ -69,6 +71,10 @@ class Handles:
             return self._by_number[number]
         except KeyError:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+
+    def find(self, number: int) -> Optional[Handle]:
+        """Return a handle, None when the number is not in use (any more)."""
+        return self._by_number.get(number)
 
     def release(self, number: int, finish: Callable[[], None]) -> None:
         """Take a handle out of the table; call `finish` now, or when its last borrower is done."""

@@ -36,7 +36,6 @@ WANTED = {
     "atomic_o_trunc": abi.INIT_ATOMIC_O_TRUNC,  # open gets O_TRUNC
     "posix_acl": abi.INIT_POSIX_ACL | abi.INIT_DONT_MASK,  # create gets the umask beside the mode
     "cache_symlinks": abi.INIT_CACHE_SYMLINKS,  # readlink is asked once, and never again
-    "create_supp_group": abi.INIT_CREATE_SUPP_GROUP,  # create gets the group that let the caller in
 }
 
 
@@ -102,7 +101,7 @@ def negotiate(
             max_pages=(max_write + PAGE_SIZE - 1) // PAGE_SIZE,
             map_alignment=0,
             flags2=flags >> 32,
-            max_stack_depth=0,
+            max_stack_depth=1 if flags & abi.INIT_PASSTHROUGH else 0,
             request_timeout=0,
         )
     )
@@ -120,6 +119,8 @@ def _wanted_flags(
         flags |= abi.INIT_ATOMIC_O_TRUNC
     if "writeback_cache" in options:
         flags |= abi.INIT_WRITEBACK_CACHE
+    elif "no_kernel_io" not in options:
+        flags |= abi.INIT_PASSTHROUGH  # excludes the writeback cache
     if "sync_read" in options:
         flags &= ~abi.INIT_ASYNC_READ
     if "no_remote_lock" in options or "no_remote_posix_lock" in options:

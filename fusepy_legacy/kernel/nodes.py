@@ -87,7 +87,13 @@ class NodeTable:
         if parent is None:
             return "/" if node is self.root else None
         prefix = self._prefix(parent)
-        return None if prefix is None else prefix + node.name
+        if prefix is not None:
+            return prefix + node.name
+        for other, name in node.more or ():
+            prefix = self._prefix(other)
+            if prefix is not None:
+                return prefix + name
+        return None
 
     def child_path(self, parent: Node, name: str) -> Optional[str]:
         """Return the path of a name in a directory, None when the directory has no name any more."""
@@ -124,19 +130,20 @@ class NodeTable:
             if known is None or known.file_id != file_id:
                 if known is not None:
                     self._remove_name(known, parent, name)
-                known = self._identify(file_id, links)
+                    self._drop_unneeded(known)
+                known = self._identify(file_id, links, parent)
                 self._add_name(known, parent, name)
             known.lookups += 1
             return known
 
-    def _identify(self, file_id: Optional[FileId], links: int) -> Node:
-        """Return the node of a file identity under a name that is new for it."""
+    def _identify(self, file_id: Optional[FileId], links: int, parent: Node) -> Node:
+        """Return the node of a file identity under a name in `parent` that is new for it."""
         node = None if file_id is None else self._by_file_id.get(file_id)
         if node is not None and links <= 1 and node.parent is not None:
             # It has one name, and it is not the one known. Either someone renamed it in the backing
             # directory, or the file that was known is gone and its inode number is used again; only an
             # open file's number cannot be. The kernel must not take the one for the other.
-            if node.opens:
+            if node.opens and not self._is_below(parent, node):
                 self._remove_names(node)
             else:
                 self._disown(node)
@@ -152,7 +159,7 @@ class NodeTable:
     def anonymous(self, file_id: Optional[FileId]) -> Node:
         """Return a new node without a name (O_TMPFILE), and count one lookup."""
         with self.guard:
-            node = self._identify(file_id, links=1)
+            node = self._identify(file_id, links=1, parent=self.root)
             node.lookups += 1
             return node
 
@@ -216,8 +223,6 @@ class NodeTable:
                 self._drop_unneeded(other)
             if node is not None:
                 self._add_name(node, new_parent, new_name)
-                if node.children is not None or (other is not None and other.children is not None):
-                    self._generation += 1
 
     def find(self, path: str) -> Optional[Node]:
         """Return the known node of a path, None when the kernel knows none."""
@@ -250,6 +255,8 @@ class NodeTable:
         if node.parent is parent and node.name == name:
             node.parent, node.name = node.more.pop() if node.more else (None, name)
             node.generation = -1
+            if node.children:
+                self._generation += 1  # what is below has another path now, or none
         elif node.more is not None:
             node.more = [entry for entry in node.more if entry[0] is not parent or entry[1] != name]
         if not node.more:
@@ -257,10 +264,15 @@ class NodeTable:
         self._drop_unneeded(parent)
 
     def _remove_names(self, node: Node) -> None:
-        if node.children:
-            self._generation += 1
         while node.parent is not None:
             self._remove_name(node, node.parent, node.name)
+
+    def _is_below(self, node: Node, directory: Node) -> bool:
+        """Tell whether a node is a directory or below it, as far as is known."""
+        above: Optional[Node] = node
+        while above is not None and above is not directory:
+            above = above.parent
+        return above is directory
 
     def _disown(self, node: Node) -> None:
         """Let go of a node's identity and names; the kernel may still hold it for a while."""
@@ -274,11 +286,12 @@ class NodeTable:
 
         A node without a name and without opens keeps no identity: its inode number may be used again.
         """
-        if node.opens is not None or node.children or node is self.root:
+        if node.opens is not None or node is self.root:
             return
         if node.parent is None:
             self._disown(node)
-        if node.lookups == 0 and (node.parent is None or not self.keep) and node.id in self.by_id:
+        kept = self.keep and node.parent is not None
+        if node.lookups == 0 and not node.children and not kept and node.id in self.by_id:
             self._peak = max(self._peak, len(self.by_id))
             del self.by_id[node.id]
             self._disown(node)

@@ -54,13 +54,13 @@ OPTIONS: Sequence[Option] = (
     Option("entry_timeout", "SECONDS", _ENGINE, "how long names stay cached [1]"),
     Option("negative_timeout", "SECONDS", _ENGINE, "how long missing names stay cached [0]"),
     Option("attr_timeout", "SECONDS", _ENGINE, "how long attributes stay cached [1]"),
-    Option("ac_attr_timeout", "SECONDS", _ENGINE, "the attribute timeout of auto_cache"),
+    Option("ac_attr_timeout", "SECONDS", _NEEDLESS, "the kernel compares whenever it asks"),
     Option("direct_io", None, _ENGINE, "no page cache: every read and write is asked for"),
     Option("kernel_cache", None, _ENGINE, "keep cached data from one open to the next"),
     Option("auto_cache", None, _ENGINE, "keep cached data until size or mtime change"),
     Option("noauto_cache", None, _ENGINE, "do not do that"),
     Option("noforget", None, _ENGINE, "never forget a name's node"),
-    Option("remember", "SECONDS", _ENGINE, "forget nodes so long after the kernel did, -1 never"),
+    Option("remember", "SECONDS", _ENGINE, "like noforget, with any number but 0"),
     # What happens to an open file that is unlinked.
     Option("hard_remove", None, _ENGINE, "unlink open files at once instead of hiding them"),
     # Requests.
@@ -97,6 +97,9 @@ OPTIONS: Sequence[Option] = (
     # Behaviour of the process.
     Option("workers", "N", _ENGINE, "how many requests are served at once [10]"),
     Option("spin", "MICROSECONDS", _ENGINE, "how long to poll for a request before sleeping [30]"),
+    Option(
+        "no_kernel_io", None, _ENGINE, "the kernel does not read and write the files below itself"
+    ),
     Option("writeback_cache", None, _ENGINE, "the kernel collects writes before it sends them"),
     Option("debug", None, _ENGINE, "log each request; implies -f"),
     # mount(8): the options of every filesystem.
@@ -238,6 +241,31 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
+def documentation() -> str:
+    """Return the table as the text of docs/options.md."""
+    titles = {
+        Kind.MOUNT: "For the kernel, when it mounts",
+        Kind.ENGINE: "For the engine",
+        Kind.FLAG: "Those of every filesystem, mount(8)",
+        Kind.NEEDLESS: "Accepted, and already so",
+        Kind.FSTAB: "Accepted in /etc/fstab, for mount(8)",
+        Kind.REFUSED: "Refused by the kernel engine",
+    }
+    lines = [
+        "# Mount options of the kernel engine",
+        "",
+        "Those of libfuse 2.9 and fuse-python, and the engine's own. What begins with `x-` is ignored.",
+        "This page is printed by `python -m fusepy_legacy.kernel.options`.",
+    ]
+    for kind, title in titles.items():
+        lines += ["", f"## {title}", "", "| option | meaning |", "|---|---|"]
+        for option in OPTIONS:
+            if option.kind is kind:
+                name = option.name if option.value is None else f"{option.name}={option.value}"
+                lines.append(f"| `{name}` | {option.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
 def find(name: str) -> Optional[Option]:
     """Return the row of an option, None when there is none."""
     for option in OPTIONS:
@@ -260,3 +288,7 @@ def _split(text: str) -> List[str]:
         else:
             items[-1] += character
     return items
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")

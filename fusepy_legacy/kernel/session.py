@@ -67,6 +67,8 @@ class Session:
         self.engine.on_ready = daemon.ready
         self.engine.on_failure = self.exit
         self.engine.notify = self._notify
+        self.engine.backings.open = self._device.open_backing
+        self.engine.backings.close = self._device.close_backing
         try:
             self._serve()
         finally:

@@ -74,8 +74,18 @@ def test_a_signal_unmounts_and_the_exit_is_clean(engine: str, sides: Sides, name
     assert (sides.backing / "file").read_text() == "written"
 
 
-def test_a_signal_unmounts_also_under_an_open_file(mirror: Mirror) -> None:
-    """SIGTERM does not wait for programs: what they wrote is in the backing file, the next write fails."""
+def test_a_signal_unmounts_also_under_an_open_file(engine: str, sides: Sides) -> None:
+    """SIGTERM does not wait for programs: what they wrote is in the backing file, the next write fails.
+
+    With kernel I/O writing would go on, as in the test of a kill.
+    """
+    options = ["no_kernel_io"] if engine == "kernel" else []
+    with passthrough(sides.backing, sides.mount, *options, engine=engine) as server:
+        write_past_the_end(Mirror(sides.mount, sides.backing, server))
+
+
+def write_past_the_end(mirror: Mirror) -> None:
+    """Hold a file open over the end of its mount."""
     descriptor = os.open(str(mirror.mount / "file"), os.O_WRONLY | os.O_CREAT)
     try:
         os.write(descriptor, b"written")
@@ -157,7 +167,10 @@ def test_the_server_ends_with_its_mount(engine: str, sides: Sides, ending: str) 
 
 
 class Writer(threading.Thread):
-    """Writes numbered blocks to a file until that fails; `written` says how many were acknowledged."""
+    """Writes numbered blocks to a file until that fails; `written` says how many were acknowledged.
+
+    It ends after 40 MB, too: with kernel I/O the writing goes on without the mirror's process.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -168,7 +181,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         descriptor = os.open(str(self.path), os.O_WRONLY | os.O_CREAT)
         try:
-            while True:
+            while self.written < 10000:
                 os.write(descriptor, block(self.written))
                 self.written += 1
         except OSError as error:
@@ -191,7 +204,8 @@ def test_kill_in_mid_write_loses_nothing_that_was_written(
     The next start reports the dead mount with exit code 10 and one line that says how to clear it; after
     that it mounts again.
     """
-    with passthrough(sides.backing, sides.mount, engine=engine) as server:
+    options = ["no_kernel_io"] if engine == "kernel" else []
+    with passthrough(sides.backing, sides.mount, *options, engine=engine) as server:
         writer = Writer(sides.mount / "file")
         writer.start()
         wait_until(lambda: writer.written > 200 or writer.error, "some writes")
@@ -219,6 +233,18 @@ def test_kill_in_mid_write_loses_nothing_that_was_written(
         assert not is_mounted(sides.mount)
     with passthrough(sides.backing, sides.mount, engine=engine):
         assert (sides.mount / "file").read_bytes()[:4096] == block(0)
+
+
+def test_with_kernel_io_an_open_file_outlives_the_process(sides: Sides) -> None:
+    """The kernel reads and writes the backing file itself, so a kill does not stop a writer."""
+    with passthrough(sides.backing, sides.mount, engine="kernel") as server:
+        descriptor = os.open(str(sides.mount / "file"), os.O_WRONLY | os.O_CREAT)
+        os.write(descriptor, b"before ")
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        os.write(descriptor, b"and after")
+        with contextlib.suppress(OSError):  # nobody is left to ask whether closing went well
+            os.close(descriptor)
+        assert (sides.backing / "file").read_bytes() == b"before and after"
 
 
 # The start

@@ -123,9 +123,11 @@ def undo(engine: "Engine", opcode: int, body: bytes) -> None:
     """Take back the lookups and opens of a reply that the kernel did not take."""
     if opcode in _NAMING:
         node_id = abi.ENTRY_OUT.unpack_from(body)[0]
-        if opcode in (Opcode.CREATE, Opcode.TMPFILE):
-            files.abandon(engine, abi.OPEN_OUT.unpack_from(body, abi.ENTRY_OUT.size)[0])
-        engine.nodes.forget(node_id, 1)
+        try:
+            if opcode in (Opcode.CREATE, Opcode.TMPFILE):
+                files.abandon(engine, abi.OPEN_OUT.unpack_from(body, abi.ENTRY_OUT.size)[0])
+        finally:
+            engine.nodes.forget(node_id, 1)
     elif opcode == Opcode.OPEN:
         files.abandon(engine, abi.OPEN_OUT.unpack_from(body)[0])
     elif opcode == Opcode.OPENDIR:

@@ -136,6 +136,10 @@ def _read(engine: "Engine", handle: Handle, offset: int, size: int, plus: bool) 
             raise
         # The entries before the error count already; the error is for the next request.
         listing.pending.append(error)
+    except BaseException:
+        for node_id in node_ids(bytes(reply)) if plus else ():
+            engine.nodes.forget(node_id, 1)
+        raise
     return bytes(reply)
 
 

@@ -1,9 +1,11 @@
 """Requests about open files: OPEN, CREATE, READ, WRITE, RELEASE and the rest."""
 
+import contextlib
 import errno
 import os
+import stat
 import threading
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Tuple
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
@@ -28,14 +30,12 @@ def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     handler = engine.operations.open
     value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
-    if kept and not _is_of_node(engine, node, path, value):
-        _release(engine, path, flags, (value,))
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    handle = engine.handles.add(node, value, kept, path, flags)
-    engine.nodes.opened(node, handle.number)
-    if open_flags & abi.OPEN_KILL_SUIDGID:
-        metadata.kill_privileges(engine, node, handle)
-    return abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+    with _closing_on_error(engine, path, flags, value, kept):
+        if kept and not _is_of_node(engine, node, path, value):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if open_flags & abi.OPEN_KILL_SUIDGID:
+            metadata.kill_privileges(engine, node, None)
+    return _opened(engine, engine.handles.add(node, value, kept, path, flags))
 
 
 def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
@@ -53,16 +53,11 @@ def create(
     path = engine.child_path(parent, name)
     handler = engine.required("create")
     value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
-    try:
-        status = _status_of(engine, path, value, kept)
-    except BaseException:
-        _release(engine, path, flags, (value,) if kept else ())
-        raise
-    entry = engine.entry(parent, name, status)
+    with _closing_on_error(engine, path, flags, value, kept):
+        entry = engine.entry(parent, name, _status_of(engine, path, value, kept))
     node = engine.nodes.by_id[abi.ENTRY_OUT.unpack_from(entry)[0]]
     handle = engine.handles.add(node, value, kept, path, flags)
-    engine.nodes.opened(node, handle.number)
-    return entry + abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+    return entry + _opened(engine, handle)
 
 
 def tmpfile(
@@ -72,13 +67,25 @@ def tmpfile(
     path = engine.path(parent)
     handler = engine.required("tmpfile")
     value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
-    status = _status_of(engine, path, value, kept)
-    attributes = engine.attributer(status, 0)
+    with _closing_on_error(engine, path, flags, value, kept):
+        status = _status_of(engine, path, value, kept)
+        attributes = engine.attributer(status, 0)
+        abi.ATTR.pack(*attributes)
     node = engine.nodes.anonymous(engine.file_id(status))
     handle = engine.handles.add(node, value, kept, path, flags)
-    engine.nodes.opened(node, handle.number)
-    entry = engine.pack_entry(node, attributes)
-    return entry + abi.OPEN_OUT.pack(handle.number, _open_flags(engine, handle), 0)
+    return engine.pack_entry(node, attributes) + _opened(engine, handle)
+
+
+@contextlib.contextmanager
+def _closing_on_error(
+    engine: "Engine", path: str, flags: int, value: Any, kept: bool
+) -> Iterator[None]:
+    """Release a file that was opened when what follows fails: the kernel will not ask for it."""
+    try:
+        yield
+    except BaseException:
+        _release(engine, path, flags, (value,) if kept else ())
+        raise
 
 
 def _status_of(engine: "Engine", path: str, value: Any, kept: bool) -> Any:
@@ -96,6 +103,37 @@ def _result(result: Any) -> Tuple[Any, bool]:
     if isinstance(result, tuple) and len(result) == 2:
         return result[0], bool(result[1])
     return None, False
+
+
+def _opened(engine: "Engine", handle: Handle) -> bytes:
+    """Count an open, decide who does its input and output, and return OPEN_OUT."""
+    flags = _open_flags(engine, handle)
+    backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle)
+    if backing_id:
+        handle.backed = True
+        flags = abi.FOPEN_PASSTHROUGH
+    engine.nodes.opened(handle.node, handle.number)
+    return abi.OPEN_OUT.pack(handle.number, flags, backing_id)
+
+
+def _backing_id(engine: "Engine", handle: Handle) -> int:
+    """Return the backing id for kernel I/O, 0 when the file object is to be asked.
+
+    A file with set-user-id or set-group-id is not for kernel I/O: it writes as the daemon, which may keep
+    the bits, and with HANDLE_KILLPRIV_V2 the kernel leaves clearing them to us (fs/fuse/dir.c).
+    """
+    backings, backing = engine.backings, engine.operations.backing
+    if (
+        backings.open is None
+        or backing is None
+        or not handle.arguments
+        or handle.node.file_id is None
+    ):
+        return 0
+    descriptor = call(backing, *handle.arguments)
+    if descriptor is None or os.fstat(descriptor).st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return 0
+    return backings.opened(handle.node, descriptor)
 
 
 def _open_flags(engine: "Engine", handle: Handle) -> int:
@@ -180,9 +218,11 @@ def release(
 ) -> bytes:
     """Close a file after its last descriptor is closed."""
     handle = engine.handles.get(fh)
-    if release_flags & abi.RELEASE_FLOCK_UNLOCK:
-        locks.unlock_flock(engine, handle)
-    engine.handles.release(fh, lambda: _close(engine, handle, flags))
+    try:
+        if release_flags & abi.RELEASE_FLOCK_UNLOCK:
+            locks.unlock_flock(engine, handle)
+    finally:
+        engine.handles.release(fh, lambda: _close(engine, handle, flags))
     return b""
 
 
@@ -194,6 +234,8 @@ def abandon(engine: "Engine", fh: int) -> None:
 
 def _close(engine: "Engine", handle: Handle, flags: int) -> None:
     try:
+        if handle.backed:
+            engine.backings.released(handle.node)
         _release(engine, engine.handle_path(handle), flags, handle.arguments)
     finally:
         engine.nodes.released(handle.node, handle.number)

@@ -34,7 +34,7 @@ def getlk(engine: "Engine", node: Node, *fields: int) -> bytes:
     end = request.end
     if found.l_len is not None:
         end = start + found.l_len - 1 if found.l_len else _OFFSET_MAX
-    return abi.LK_OUT.pack(start, end, kind, found.l_pid or 0)
+    return abi.LK_OUT.pack(start, end, kind, (found.l_pid or 0) & 0xFFFFFFFF)
 
 
 def setlk(engine: "Engine", node: Node, *fields: int) -> bytes:

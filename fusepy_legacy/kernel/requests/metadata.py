@@ -113,18 +113,16 @@ def setattr_(engine: "Engine", node: Node, *fields: int) -> bytes:
     try:
         if path is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        _change(_Target(engine, path, handle), request)
+        _change(engine, node, _Target(engine, path, handle), request)
     except OSError as error:
         if error.errno != errno.ENOENT or not node.opens:
             raise
         with engine.handles.borrowed(node) as borrowed:
-            _change(_Target(engine, None, borrowed), request)
-    if request.valid & abi.FATTR_KILL_SUIDGID:
-        kill_privileges(engine, node, handle)
+            _change(engine, node, _Target(engine, None, borrowed), request)
     return engine.pack_attributes(node, engine.status(node, handle))
 
 
-def _change(target: "_Target", request: SetattrIn) -> None:
+def _change(engine: "Engine", node: Node, target: "_Target", request: SetattrIn) -> None:
     if request.valid & abi.FATTR_MODE:
         target.chmod(request.mode)
     if request.valid & (abi.FATTR_UID | abi.FATTR_GID):
@@ -141,6 +139,8 @@ def _change(target: "_Target", request: SetattrIn) -> None:
             request, abi.FATTR_MTIME, abi.FATTR_MTIME_NOW, request.mtime, request.mtimensec
         )
         target.utimens(atime, mtime)
+    if request.valid & abi.FATTR_KILL_SUIDGID:
+        kill_privileges(engine, node, target.handle)
 
 
 def kill_privileges(engine: "Engine", node: Node, handle: Optional[Handle]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
 from fusepy_legacy.kernel.operations import call
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_PATH_MAX = 4096  # linux/limits.h, with the NUL
 
 
 def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
@@ -114,7 +116,10 @@ def _made(engine: "Engine", parent: Node, name: str, path: str) -> bytes:
 def readlink(engine: "Engine", node: Node) -> bytes:
     """Return a symlink's target."""
     target = call(engine.required("readlink"), engine.path(node))
-    return target if isinstance(target, bytes) else os.fsencode(target)
+    encoded = target if isinstance(target, bytes) else os.fsencode(target)
+    if len(encoded) >= _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return encoded
 
 
 def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
@@ -185,9 +190,8 @@ def _hide(engine: "Engine", parent: Node, name: str) -> bool:
     node = engine.nodes.child(parent, name)
     if node is None or not node.opens or "hard_remove" in engine.options:
         return False
-    if engine.operations.fgetattr is not None and all(
-        engine.handles.get(number).arguments for number in list(node.opens)
-    ):
+    handles = [engine.handles.find(number) for number in list(node.opens)]
+    if all(handle is None or _outlives_its_name(engine, handle) for handle in handles):
         return False
     if node.more:
         return False  # another name keeps it alive
@@ -200,6 +204,13 @@ def _hide(engine: "Engine", parent: Node, name: str) -> bool:
     engine.nodes.renamed(parent, name, parent, hidden, exchange=False)
     engine.hidden[node.id] = hidden
     return True
+
+
+def _outlives_its_name(engine: "Engine", handle: Handle) -> bool:
+    """Tell whether an open file can be used without a path; a directory cannot be hidden anyway."""
+    if handle.listing is not None:
+        return True
+    return bool(handle.arguments) and engine.operations.fgetattr is not None
 
 
 def _hold(engine: "Engine", parent: Node, name: str) -> None:

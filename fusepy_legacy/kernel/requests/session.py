@@ -81,6 +81,8 @@ def init(engine: "Engine", node: Node, data: memoryview) -> bytes:
     if not offer.agreement.minor:
         return offer.reply  # the kernel is of a later major version, and will ask again
     engine.agreement = offer.agreement
+    if not offer.agreement.has(abi.INIT_PASSTHROUGH):
+        engine.backings.open = None
     try:
         if operations.fsinit is not None:
             call(operations.fsinit)

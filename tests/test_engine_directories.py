@@ -1,0 +1,185 @@
+"""fusepy_legacy.kernel.engine, byte by byte: requests about open directories."""
+
+import errno
+import os
+import stat
+import types
+from typing import Any, Iterator
+
+import pytest
+
+from tests.kernel_side import DIRECTORY, FILE, Kernel, OpenFile, attr, error_of
+from tests.wire import dirent, entry_out, i32, read_in, release_in, reply, u32, u64
+
+
+def entry(name: str, kind: int, ino: int = 0, offset: int = 0) -> Any:
+    """Return what fuse.Direntry holds."""
+    return types.SimpleNamespace(name=name, type=kind, ino=ino, offset=offset)
+
+
+DOTS = [entry(".", stat.S_IFDIR), entry("..", stat.S_IFDIR)]
+TYPES = {"directory": 4, "file": 8}  # dirent.h: DT_DIR, DT_REG
+
+
+def test_opendir_returns_a_handle() -> None:
+    """The handler gets the path alone."""
+    opened = OpenFile()
+    kernel = Kernel(opendir=opened, getattr=DIRECTORY)
+    answer = kernel.sends(
+        27,  # FUSE_OPENDIR
+        u32(os.O_RDONLY | os.O_DIRECTORY),  # flags
+        u32(0),  # open_flags
+        node=kernel.looks_up("d"),
+    )
+    assert answer == reply(
+        u64(1),  # fh
+        u32(0),  # open_flags
+        i32(0),  # backing_id
+    )
+    assert kernel.calls() == [("opendir", "/d")]
+
+
+def test_readdir_lists_entries() -> None:
+    """struct fuse_dirent for each, its name filled up to 8 bytes."""
+    opened = OpenFile()
+    listing = [*DOTS, entry("a name", stat.S_IFREG), entry("12345678", stat.S_IFDIR)]
+    kernel = Kernel({"readdir_ino": True}, opendir=opened, readdir=listing)
+    listing[2].ino = 55
+    fh = kernel.opens_directory()
+    answer = kernel.sends(28, read_in(fh, 0, 4096))  # FUSE_READDIR
+    assert answer == reply(
+        u64(0xFFFFFFFF) + u64(1) + u32(1) + u32(4) + b".\0\0\0\0\0\0\0",
+        u64(0xFFFFFFFF) + u64(2) + u32(2) + u32(4) + b"..\0\0\0\0\0\0",
+        u64(55) + u64(3) + u32(6) + u32(8) + b"a name\0\0",
+        u64(0xFFFFFFFF) + u64(4) + u32(8) + u32(4) + b"12345678",
+    )
+    assert kernel.calls() == [("readdir", "/", 0, opened)]
+    assert kernel.sends(28, read_in(fh, 4, 4096)) == reply()
+
+
+def test_readdir_goes_on_where_it_stopped() -> None:
+    """A handler without offsets is asked once, and again after rewinddir(3)."""
+    listing = [entry(f"file{number}", stat.S_IFREG) for number in range(5)]
+    kernel = Kernel(opendir=None, readdir=listing)
+    fh = kernel.opens_directory()
+    records = [
+        dirent(0xFFFFFFFF, number + 1, b"file%d" % number, TYPES["file"]) for number in range(5)
+    ]
+    assert kernel.sends(28, read_in(fh, 0, 70)) == reply(*records[:2])
+    assert kernel.sends(28, read_in(fh, 2, 70)) == reply(*records[2:4])
+    assert kernel.sends(28, read_in(fh, 4, 70)) == reply(records[4])
+    assert kernel.sends(28, read_in(fh, 5, 70)) == reply()
+    assert kernel.sends(28, read_in(fh, 3, 4096)) == reply(*records[3:])  # seekdir(3)
+    assert kernel.calls() == [("readdir", "/", 0)]
+    assert kernel.sends(28, read_in(fh, 0, 70)) == reply(*records[:2])
+    assert kernel.calls() == [("readdir", "/", 0)]
+
+
+def test_readdir_with_the_handlers_own_offsets() -> None:
+    """It is asked once for a listing in order, and from an offset when the reader jumps."""
+    offsets = [1 << 50, 7, 99]
+    names = ["one", "two", "three"]
+
+    def readdir(path: str, offset: int) -> Iterator[Any]:
+        start = offsets.index(offset) + 1 if offset else 0
+        for name, following in zip(names[start:], offsets[start:]):
+            yield entry(name, stat.S_IFREG, offset=following)
+
+    kernel = Kernel(opendir=None, readdir=readdir)
+    fh = kernel.opens_directory()
+    one, two, three = (
+        dirent(0xFFFFFFFF, offset, os.fsencode(name), TYPES["file"])
+        for name, offset in zip(names, offsets)
+    )
+    assert kernel.sends(28, read_in(fh, 0, 40)) == reply(one)
+    assert kernel.sends(28, read_in(fh, 1 << 50, 40)) == reply(two)
+    assert kernel.sends(28, read_in(fh, 7, 40)) == reply(three)
+    assert kernel.sends(28, read_in(fh, 99, 40)) == reply()
+    assert kernel.calls() == [("readdir", "/", 0)]
+    assert kernel.sends(28, read_in(fh, 1 << 50, 4096)) == reply(two, three)
+    assert kernel.calls() == [("readdir", "/", 1 << 50)]
+
+
+def test_readdir_that_fails_late() -> None:
+    """What came before the error is delivered; the error is for the next request."""
+
+    def readdir(path: str, offset: int) -> Iterator[Any]:
+        yield entry("one", stat.S_IFREG, offset=1)
+        raise OSError(errno.EIO, "bad sector")
+
+    kernel = Kernel(opendir=None, readdir=readdir)
+    fh = kernel.opens_directory()
+    assert kernel.sends(28, read_in(fh, 0, 4096)) == reply(dirent(0xFFFFFFFF, 1, b"one", 8))
+    assert kernel.sends(28, read_in(fh, 1, 4096)) == reply(error=-errno.EIO)
+
+
+def test_readdirplus_lists_entries_with_attributes() -> None:
+    """struct fuse_direntplus; . and .. have no node, and count no lookup."""
+    kernel = Kernel(
+        {"use_ino": True},
+        opendir=None,
+        readdir=[*DOTS, entry("file", stat.S_IFREG, ino=501)],
+        getattr=FILE,
+    )
+    fh = kernel.opens_directory()
+    answer = kernel.sends(44, read_in(fh, 0, 4096))  # FUSE_READDIRPLUS
+    assert answer == reply(
+        bytes(128),  # entry_out
+        dirent(0xFFFFFFFF, 1, b".", TYPES["directory"]),
+        bytes(128),  # entry_out
+        dirent(0xFFFFFFFF, 2, b"..", TYPES["directory"]),
+        entry_out(2, kernel.generation, attr(FILE, ino=501)),
+        dirent(501, 3, b"file", TYPES["file"]),
+    )
+    assert kernel.calls() == [("readdir", "/", 0), ("getattr", "/file")]
+    assert kernel.engine.nodes.by_id[2].lookups == 1
+
+
+def test_readdirplus_asks_the_open_directory() -> None:
+    """fstatat, where there is one; an entry that is gone by now has no node, and is listed."""
+    opened = OpenFile()
+    kernel = Kernel(
+        opendir=opened,
+        readdir=[entry("file", stat.S_IFREG)],
+        fstatat=OSError(errno.ENOENT, ""),
+    )
+    fh = kernel.opens_directory()
+    answer = kernel.sends(44, read_in(fh, 0, 4096))
+    assert answer == reply(bytes(128), dirent(0xFFFFFFFF, 1, b"file", TYPES["file"]))
+    assert kernel.calls() == [("readdir", "/", 0, opened), ("fstatat", "/", "file", opened)]
+
+
+def test_readdirplus_that_fails_counts_no_lookups() -> None:
+    """Whatever the exception: the kernel never learns of entries in a reply that was not sent."""
+
+    def readdir(path: str, offset: int) -> Iterator[Any]:
+        yield entry("one", stat.S_IFREG, offset=1)
+        raise RuntimeError("a defect in the filesystem")
+
+    kernel = Kernel(opendir=None, readdir=readdir, getattr=FILE)
+    fh = kernel.opens_directory()
+    answer = kernel.sends(44, read_in(fh, 0, 4096))
+    if error_of(answer):
+        assert len(kernel.engine.nodes) == 1
+    else:
+        assert error_of(kernel.sends(44, read_in(fh, 1, 4096))) == errno.EIO
+
+
+def test_releasedir_closes_the_directory() -> None:
+    """The handle is gone."""
+    opened = OpenFile()
+    kernel = Kernel(opendir=opened, releasedir=None)
+    fh = kernel.opens_directory()
+    assert kernel.sends(29, release_in(fh)) == reply()
+    assert kernel.calls() == [("releasedir", "/", opened)]
+    assert len(kernel.engine.handles) == 0
+
+
+@pytest.mark.parametrize(("fsync_flags", "datasync"), [(0, False), (1, True)])
+def test_fsyncdir_brings_a_directory_to_the_disk(fsync_flags: int, datasync: bool) -> None:
+    """As fsync of a file."""
+    opened = OpenFile()
+    kernel = Kernel(opendir=opened, fsyncdir=None)
+    fh = kernel.opens_directory()
+    assert kernel.sends(30, u64(fh) + u32(fsync_flags) + u32(0)) == reply()
+    assert kernel.calls() == [("fsyncdir", "/", datasync, opened)]
