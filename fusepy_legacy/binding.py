@@ -1,4 +1,14 @@
-"""The module `fuse` of fuse-python, or one clear line that says why it is not there."""
+"""The module `fuse` of fuse-python, or one clear line that says why it is not there.
+
+Its C module needs libfuse 2. Where that is missing, the kernel engine takes its place.
+"""
+
+import contextlib
+
+from fusepy_legacy.kernel import entry
+
+with contextlib.suppress(ImportError):
+    entry.stand_in()
 
 try:
     import fuse

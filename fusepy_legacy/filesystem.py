@@ -7,10 +7,8 @@ their instances reaches its filesystem as `self.filesystem`.
 import errno
 import itertools
 import logging
-import logging.handlers
 import os
 import signal
-import stat
 import sys
 import threading
 from typing import AbstractSet, Any, Callable, Dict, List, Optional, Sequence
@@ -24,16 +22,15 @@ from fusepy_legacy.errors import (
     MountError,
 )
 from fusepy_legacy.identity import Caller
-from fusepy_legacy.kernel import entry, options
+from fusepy_legacy.kernel import checks, entry, options
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.daemon import Daemon
-from fusepy_legacy.kernel.session import Session, SessionError
+from fusepy_legacy.kernel.logs import start_logging
+from fusepy_legacy.kernel.session import Session, SessionError, describe
 
 logger = logging.getLogger(__name__)
 
 Callback = Callable[..., Any]
-
-_DEVICE = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
 
 # What the kernel engine calls beyond fuse-python's list, where it is there (docs/handlers.md).
 _OPTIONAL = ("hold", "syncfs", "utimensat")
@@ -190,6 +187,10 @@ class Filesystem(fuse.Fuse):
             raise MountError(f"no such engine: {self.engine}; auto, kernel or stock", EXIT_USAGE)
         logger.debug("engine: %s", "kernel" if self.engine == "auto" else self.engine)
         if self.engine == "stock":
+            if fuse.main is entry.main:
+                raise MountError(
+                    "engine=stock needs fuse-python's C module on libfuse 2", EXIT_USAGE
+                )
             return True
         try:
             options.refuse(arguments.options)
@@ -234,7 +235,7 @@ class Filesystem(fuse.Fuse):
             signal.signal(signal.SIGINT, interrupt)
         if self._failure is not None:
             raise MountError(
-                f"the filesystem failed to start: {_describe(self._failure)}", EXIT_FAILED
+                f"the filesystem failed to start: {describe(self._failure)}", EXIT_FAILED
             )
 
     def _stock_callbacks(self) -> Dict[str, Callback]:
@@ -334,77 +335,26 @@ def _begun(entries: Any) -> Any:
     return itertools.chain(list(itertools.islice(iterator, 1)), iterator)
 
 
-def start_logging(program: str, arguments: options.MountArguments) -> None:
-    """Log to stderr in the foreground and to syslog in the background, unless logging was set up before."""
-    package = logging.getLogger("fusepy_legacy")
-    package.setLevel(logging.DEBUG if "debug" in arguments.options else logging.INFO)
-    if package.hasHandlers():
-        return
-    handler: logging.Handler
-    if arguments.foreground or not os.path.exists("/dev/log"):
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
-    else:
-        handler = logging.handlers.SysLogHandler(
-            "/dev/log", logging.handlers.SysLogHandler.LOG_DAEMON
-        )
-        handler.setFormatter(logging.Formatter(f"{program}[%(process)d]: %(message)s"))
-    package.addHandler(handler)
-
-
 def check_mountpoint(arguments: options.MountArguments) -> None:
     """Raise MountError unless there is a directory to mount on."""
-    mountpoint = arguments.mountpoint
-    if mountpoint is None:
+    if arguments.mountpoint is None:
         raise MountError("no mount point given", EXIT_USAGE)
     try:
-        status = os.stat(mountpoint)
-        entries = os.listdir(mountpoint) if stat.S_ISDIR(status.st_mode) else []
-    except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            reason = "a filesystem died there; clear it with: fusermount -u (as root: umount -l)"
-        elif error.errno == errno.ENOENT:
-            reason = "it does not exist; create it first"
-        else:
-            reason = str(error.strerror)
-        raise MountError(f"mount point {mountpoint}: {reason}", EXIT_MOUNTPOINT) from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise MountError(f"mount point {mountpoint}: not a directory", EXIT_MOUNTPOINT)
-    if entries and "nonempty" not in arguments.options:
-        raise MountError(
-            f"mount point {mountpoint}: not empty; -o nonempty mounts over it", EXIT_MOUNTPOINT
-        )
+        checks.check_mountpoint(arguments.mountpoint, "nonempty" in arguments.options)
+    except checks.CheckError as error:
+        raise MountError(str(error), EXIT_MOUNTPOINT) from error
 
 
 def check_device() -> None:
     """Raise MountError unless /dev/fuse can be opened."""
     try:
-        descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            reason = "this user, or this container, may not use it"
-        else:
-            reason = "the kernel has no FUSE; try: modprobe fuse"
-        raise MountError(f"/dev/fuse: {error.strerror}: {reason}", EXIT_FUSE) from error
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _DEVICE:
-        raise MountError(
-            "/dev/fuse is not the FUSE device; try: mknod /dev/fuse c 10 229", EXIT_FUSE
-        )
+        checks.check_device()
+    except checks.CheckError as error:
+        raise MountError(str(error), EXIT_FUSE) from error
 
 
 def _failed_to_start(error: BaseException) -> MountError:
-    return MountError(f"the filesystem failed to start: {_describe(error)}", EXIT_FAILED)
-
-
-def _describe(error: BaseException) -> str:
-    """Return an exception as one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+    return MountError(f"the filesystem failed to start: {describe(error)}", EXIT_FAILED)
 
 
 def _stock_arguments(arguments: options.MountArguments) -> List[str]:

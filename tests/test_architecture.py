@@ -22,7 +22,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "kernel": set(),
     "crypt": set(),
 }
-FLOORS = {"__main__": "commands", "roots": "passthrough"}
+FLOORS = {"__main__": "commands", "binding": "filesystem", "roots": "passthrough"}
 
 
 def modules() -> Dict[str, Path]:

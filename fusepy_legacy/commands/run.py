@@ -1,14 +1,12 @@
 """fusepy-run: run a fuse-python program, unchanged, on the kernel engine.
 
 fuse-python calls its C module by the names that it imported from it. They are replaced before the program
-starts, and where libfuse 2 is missing, so that the C module cannot be loaded, ours stands in for it.
+starts.
 """
 
-import importlib
 import os
 import runpy
 import sys
-import types
 from typing import List, Optional
 
 from fusepy_legacy import __version__
@@ -19,15 +17,6 @@ PROGRAM = "fusepy-run"
 USAGE = f"""Usage: {PROGRAM} PROGRAM.py [ARGUMENTS…]
 
 Run a program that is written for fuse-python on this package's own engine, without libfuse."""
-
-_NAMES = (
-    "main",
-    "FuseGetContext",
-    "FuseInvalidate",
-    "FuseNotifyPoll",
-    "FuseError",
-    "FuseAPIVersion",
-)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -60,22 +49,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def install() -> None:
     """Put the engine's entry points where fuse-python calls them; raises ImportError without fuse-python."""
-    try:
-        importlib.import_module("fuseparts._fuse")
-    except ImportError:
-        sys.modules["fuseparts._fuse"] = _stand_in()
     from fusepy_legacy.binding import fuse
 
-    for name in _NAMES:
+    for name in entry.NAMES:
         setattr(fuse, name, getattr(entry, name))
-
-
-def _stand_in() -> types.ModuleType:
-    """Return a module with the C module's names; fuse-python's own Python code must be there."""
-    importlib.import_module("fuseparts")
-    module = types.ModuleType(
-        "fuseparts._fuse", "The kernel engine in the place of fuse-python's C module."
-    )
-    for name in _NAMES:
-        setattr(module, name, getattr(entry, name))
-    return module

@@ -22,14 +22,17 @@ class Attributer:
 
     def __init__(self, options: Dict[str, Union[str, bool]]) -> None:
         self.use_ino = "use_ino" in options
-        self.umask = int(str(options["umask"]), 8) if "umask" in options else 0
+        self.permissions: Optional[int] = None
+        if "umask" in options:
+            self.permissions = 0o777 & ~int(str(options["umask"]), 8)
         self.uid: Optional[int] = int(options["uid"]) if "uid" in options else None
         self.gid: Optional[int] = int(options["gid"]) if "gid" in options else None
-        self.changes = bool(self.umask) or self.uid is not None or self.gid is not None
+        self.changes = (self.permissions, self.uid, self.gid) != (None, None, None)
 
     def __call__(self, status: Any, node_id: int) -> Attributes:
         """Return the attributes; without use_ino the inode number is the node's id."""
-        plain = type(status) is os.stat_result
+        # Made from ten values, as filesystems do, it has None for what comes after them.
+        plain = type(status) is os.stat_result and status.st_rdev is not None
         attributes = _from_stat_result(status) if plain else _from_any(status)
         if not self.use_ino:
             attributes = (node_id,) + attributes[1:]
@@ -37,7 +40,8 @@ class Attributer:
 
     def _changed(self, attributes: Attributes) -> Attributes:
         values = list(attributes)
-        values[9] &= ~self.umask
+        if self.permissions is not None:
+            values[9] = stat.S_IFMT(values[9]) | self.permissions
         values[11] = values[11] if self.uid is None else self.uid
         values[12] = values[12] if self.gid is None else self.gid
         return tuple(values)
@@ -101,7 +105,8 @@ def time_of(status: Any, name: str) -> Tuple[int, int]:
         return divmod(int(nanoseconds), _SECOND)
     value = getattr(status, name, None) or 0
     seconds = int(value // 1)
-    return seconds, int((value - seconds) * _SECOND)
+    # A float just below a second may come out as the whole of it.
+    return seconds, min(int((value - seconds) * _SECOND), _SECOND - 1)
 
 
 def links_of(attributes: Attributes) -> int:

@@ -8,6 +8,7 @@ create+close 230 and 130 µs, open+read+close 125 and 50 µs, unlink 150 and 66 
 
 import errno
 import fcntl
+import logging
 import os
 import select
 import struct
@@ -17,10 +18,16 @@ from typing import Optional
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.engine import Reply
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_SPIN = 30e-6  # seconds
 
 _RETRY = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
 _GONE = (errno.ENODEV, errno.ECONNABORTED)
+
+
+def _length(reply: Reply) -> int:
+    return len(reply) if isinstance(reply, bytes) else sum(len(part) for part in reply)
 
 
 class Device:
@@ -100,6 +107,10 @@ class Device:
                 os.writev(self.descriptor, reply)
         except OSError as error:
             if error.errno == errno.ENOENT:
+                return False
+            if error.errno == errno.EINVAL:
+                # Not a reply that this kernel can understand: our defect, but not the mount's end.
+                logger.error("the kernel refused a reply of %d bytes", _length(reply))
                 return False
             if error.errno not in _GONE:
                 raise

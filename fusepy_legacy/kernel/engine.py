@@ -137,7 +137,11 @@ class Engine:
             except OSError as error:
                 number = _errno(error)
                 tries += 1
-                if number == errno.ENOENT and self.nodes.moves != moves and tries < _TRIES:
+                if (
+                    number in (errno.ENOENT, errno.ESTALE)
+                    and tries < _TRIES
+                    and (self.nodes.settle() or self.nodes.moves != moves)
+                ):
                     continue
                 if self._debug:
                     logger.debug("%s %d: %s", row.opcode.name, node_id, error)

@@ -6,13 +6,27 @@ and must find its mount.
 """
 
 import errno
+import importlib
+import os
+import sys
+import types
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from fusepy_legacy.kernel import options
+from fusepy_legacy.kernel import checks, options
 from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.logs import start_logging
 from fusepy_legacy.kernel.session import Session, SessionError
 
 FuseError = SessionError
+
+NAMES = (
+    "main",
+    "FuseGetContext",
+    "FuseInvalidate",
+    "FuseNotifyPoll",
+    "FuseError",
+    "FuseAPIVersion",
+)
 
 _API_VERSION = 29  # what the C module says with libfuse 2.9: major * 10 + minor
 
@@ -33,16 +47,22 @@ def main(
     try:
         arguments = options.parse(fuse_args)
         options.refuse(arguments.options)
-    except options.OptionError as error:
+        if arguments.show_help:
+            # As libfuse, on stderr; Fuse.fuseoptref reads it there.
+            print(options.help_text(), file=sys.stderr)
+            return
+        if arguments.show_version:
+            print("fusepy-legacy kernel engine", file=sys.stderr)
+            return
+        if arguments.mountpoint is None:
+            raise FuseError("no mount point given")
+        checks.check_mountpoint(arguments.mountpoint, "nonempty" in arguments.options)
+        checks.check_device()
+    except (options.OptionError, checks.CheckError) as error:
         raise FuseError(str(error)) from error
-    if arguments.show_help:
-        print(options.help_text())
-        return
-    if arguments.show_version:
-        print("fusepy-legacy kernel engine")
-        return
-    if arguments.mountpoint is None:
-        raise FuseError("no mount point given")
+    program = os.path.basename(fuse_args[0])
+    arguments = arguments._replace(options={"subtype": program, **arguments.options})
+    start_logging(program, arguments)
     session = Session(arguments, callbacks, bool(multithreaded), frozenset(wanted))
     entry = (_owner(callbacks), session)
     _sessions.append(entry)
@@ -71,6 +91,21 @@ def FuseNotifyPoll(handle: Any) -> int:
 def FuseAPIVersion() -> int:
     """Return the libfuse version whose features are here."""
     return _API_VERSION
+
+
+def stand_in() -> None:
+    """Take the C module's place in sys.modules where it cannot be loaded: libfuse 2 is not installed.
+
+    Raises ImportError when fuse-python is not there at all.
+    """
+    importlib.import_module("fuseparts")
+    try:
+        importlib.import_module("fuseparts._fuse")
+    except ImportError:
+        module = types.ModuleType("fuseparts._fuse", __doc__)
+        for name in NAMES:
+            setattr(module, name, globals()[name])
+        sys.modules["fuseparts._fuse"] = module
 
 
 def _owner(callbacks: Dict[str, Any]) -> Any:

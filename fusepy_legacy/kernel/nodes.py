@@ -15,8 +15,9 @@ Paths are built from the directories' prefixes. A prefix is cached in its direct
 generation: renaming a directory starts the next, so it costs the same however large the tree below is.
 """
 
+import contextlib
 import threading
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 FileId = Tuple[int, int]  # st_dev, st_ino
 Name = Tuple["Node", str]
@@ -68,6 +69,8 @@ class NodeTable:
         """`keep`: do not drop nodes that the kernel has forgotten (libfuse's noforget)."""
         self.keep = keep
         self.guard = threading.Lock()
+        self._under_way: Set[object] = set()
+        self._settled = threading.Condition()
         self.moves = 0
         self._generation = 0
         self._last_id = ROOT_ID
@@ -203,6 +206,28 @@ class NodeTable:
                 self.moves += 1
                 self._remove_name(node, parent, name)
                 self._drop_unneeded(node)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """Around a rename: from before the filesystem does it until the names here are the new ones."""
+        token = object()
+        with self._settled:
+            self._under_way.add(token)
+        try:
+            yield
+        finally:
+            with self._settled:
+                self._under_way.remove(token)
+                self._settled.notify_all()
+
+    def settle(self) -> bool:
+        """Wait for the renames that are under way; tell whether there were any."""
+        if not self._under_way:
+            return False
+        with self._settled:
+            before = set(self._under_way)
+            self._settled.wait_for(lambda: not before & self._under_way, timeout=1)
+        return True
 
     def renamed(
         self, old_parent: Node, old_name: str, new_parent: Node, new_name: str, exchange: bool

@@ -23,15 +23,19 @@ class Operations:
         return callback
 
     def takes(self, name: str, count: int) -> bool:
-        """Tell whether a handler can be called with so many arguments: some are new since it was written."""
+        """Tell whether a handler has parameters for so many arguments: some are new since it was written.
+
+        `*arguments` does not count; fuse-python's wrappers hand them on to a handler that may not take them.
+        """
         callback = self._callbacks.get(name)
         if callback is None:
             return False
         try:
-            inspect.signature(callback).bind(*range(count))
-        except (TypeError, ValueError):
+            parameters = inspect.signature(callback).parameters.values()
+        except ValueError:
             return False
-        return True
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return sum(parameter.kind in positional for parameter in parameters) >= count
 
 
 def call(callback: Callback, *arguments: Any) -> Any:

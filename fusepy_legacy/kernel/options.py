@@ -47,7 +47,7 @@ OPTIONS: Sequence[Option] = (
     # How names and attributes are shown.
     Option("use_ino", None, _ENGINE, "show the filesystem's own inode numbers"),
     Option("readdir_ino", None, _ENGINE, "listings show inode numbers also without use_ino"),
-    Option("umask", "OCTAL", _ENGINE, "take these bits from all modes shown"),
+    Option("umask", "OCTAL", _ENGINE, "show all permissions but these bits on everything"),
     Option("uid", "ID", _ENGINE, "show this owner on everything"),
     Option("gid", "ID", _ENGINE, "show this group on everything"),
     # What the kernel caches, and how long.

@@ -74,7 +74,8 @@ class Session:
         finally:
             self._finish()
         if self.engine.failure is not None:
-            raise SessionError("fsinit failed") from self.engine.failure
+            failure = self.engine.failure
+            raise SessionError(f"fsinit failed: {describe(failure)}") from failure
 
     def exit(self) -> None:
         """Unmount and let `run` return; programs that still use the mount get ENOTCONN."""
@@ -171,3 +172,10 @@ class Session:
 
 def _notification(code: int, body: bytes) -> bytes:
     return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ A waiting lock therefore keeps one thread, and the loop goes on.
 """
 
 import logging
+import struct
 import threading
 import time
 from typing import Callable, Dict, Optional
@@ -29,11 +30,19 @@ _TICK = 0.01  # seconds
 _IDLE_TICKS = 100  # after which the watcher sleeps until the next request
 _WEIGHT = 0.2  # of the newest duration in a request kind's average
 
+_OPCODE = struct.Struct("=I")  # of abi.IN_HEADER, behind its length
+_OPCODE_AT = 4
+
 _OVERHEAD = 8192  # what a request is longer than its data: IN_HEADER, WRITE_IN, names
 
 
 class Term:
-    """One thread's time as leader."""
+    """One thread's time as leader; `serving` while it is in a request, which only that thread sets."""
+
+    __slots__ = ("serving",)
+
+    def __init__(self) -> None:
+        self.serving = False
 
 
 class Workers:
@@ -54,7 +63,6 @@ class Workers:
         self._threads = 0
         self._idle = 0
         self._served = 0
-        self._serving = False
         self._active = threading.Event()
         self._ended = False
 
@@ -119,18 +127,17 @@ class Workers:
             if request is None:
                 self._end()
                 return False
-            kind = request[4]  # the opcode's low byte: enough to tell kinds apart on little endian
+            kind = _OPCODE.unpack_from(request, _OPCODE_AT)[0]
             if averages.get(kind, 0.0) > SLOW:
                 self._hand_over(term)
             self._served += 1
-            self._serving = self._term is term
+            term.serving = True
             if not self._active.is_set():
                 self._active.set()
             start = clock()
             self._serve(request)
             duration = clock() - start
-            if self._term is term:
-                self._serving = False
+            term.serving = False
             average = averages.get(kind, 0.0)
             averages[kind] = average + _WEIGHT * (duration - average)
         return True
@@ -156,7 +163,9 @@ class Workers:
         while not self._ended:
             if quiet >= _IDLE_TICKS:
                 self._active.clear()
-                if served == self._served and not self._serving:
+                term = self._term
+                serving = term is not None and term.serving
+                if served == self._served and not serving and not self._ended:
                     self._active.wait()
                 quiet = 0
             time.sleep(_TICK)
@@ -164,7 +173,7 @@ class Workers:
             if served != self._served:
                 served = self._served
                 quiet = 0
-            elif self._serving and term is not None:
+            elif term is not None and term.serving:
                 self._hand_over(term)
             else:
                 quiet += 1
@@ -177,5 +186,5 @@ class Workers:
             self._on_end()
         with self._guard:
             self._term = None
-        if self._lead.locked():
-            self._lead.release()
+            if self._lead.locked():
+                self._lead.release()

@@ -169,15 +169,16 @@ def rename2(
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     paths = engine.child_path(parent, old), engine.child_path(new_parent, new)
     handler = engine.required("rename")
-    if flags:
-        if not engine.operations.takes("rename", 3):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        call(handler, *paths, flags)
-    else:
-        _hide(engine, new_parent, new)
-        _hold(engine, new_parent, new)
-        call(handler, *paths)
-    engine.nodes.renamed(parent, old, new_parent, new, bool(flags & _RENAME_EXCHANGE))
+    with engine.nodes.moving():
+        if flags:
+            if not engine.operations.takes("rename", 3):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            call(handler, *paths, flags)
+        else:
+            _hide(engine, new_parent, new)
+            _hold(engine, new_parent, new)
+            call(handler, *paths)
+        engine.nodes.renamed(parent, old, new_parent, new, bool(flags & _RENAME_EXCHANGE))
     return b""
 
 
