@@ -257,7 +257,9 @@ class Filesystem(fuse.Fuse):
             for name in names:
                 if hasattr(declared, name):
                     callbacks[name] = self.methproxy.proxyclass(name)
-        if "read" not in vars(type(self)) and _leaves_io_to_kernel(self.methproxy.file_class):
+        # A method of the filesystem would come before the file class's.
+        own = any(hasattr(type(self), name) for name in ("open", "create", "read", "write"))
+        if not own and _leaves_io_to_kernel(self.methproxy.file_class):
             callbacks["backing"] = lambda file: file.fileno()
         return callbacks
 

@@ -1,0 +1,144 @@
+"""Who leaves reading and writing to the kernel, and how backing ids are shared."""
+
+import errno
+from typing import Any, List, Optional
+
+import pytest
+
+from fusepy_legacy import Passthrough, PassthroughFile
+from fusepy_legacy.kernel.backing import Backings
+from fusepy_legacy.kernel.nodes import Node
+
+
+class Plain(PassthroughFile):
+    def flush(self) -> None:
+        """Not about data."""
+
+
+class Reading(PassthroughFile):
+    def read(self, length: int, offset: int) -> bytes:
+        return super().read(length, offset).upper()
+
+
+class Writing(PassthroughFile):
+    def write(self, data: bytes, offset: int) -> int:
+        return super().write(data.lower(), offset)
+
+
+class BelowReading(Reading):
+    pass
+
+
+class Declaring(Reading):
+    kernel_io = True
+
+
+class Refusing(PassthroughFile):
+    kernel_io = False
+
+
+class Undeclared:
+    def __init__(self, path: str, flags: int, *mode: int) -> None:
+        self.fd = -1
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def read(self, length: int, offset: int) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("file_class", "expected"),
+    [
+        (PassthroughFile, True),
+        (Plain, True),
+        (Reading, False),
+        (Writing, False),
+        (BelowReading, False),
+        (Declaring, True),
+        (Refusing, False),
+        (Undeclared, False),
+    ],
+)
+def test_a_class_with_its_own_read_or_write_is_asked(file_class: Any, expected: bool) -> None:
+    """Kernel I/O is for who declared it of the very read and write that would be called."""
+    assert leaves_io_to_kernel(Passthrough, file_class) is expected
+
+
+@pytest.mark.parametrize("name", ["open", "create", "read", "write"])
+def test_a_filesystem_with_a_method_of_its_own_is_asked(name: str) -> None:
+    """fuse-python calls a method of the filesystem before one of the file class, inherited or not."""
+    base = type("Base", (Passthrough,), {name: lambda self, *arguments: None})
+    assert not leaves_io_to_kernel(base, PassthroughFile)
+    assert not leaves_io_to_kernel(type("Below", (base,), {}), PassthroughFile)
+
+
+def leaves_io_to_kernel(filesystem_class: Any, file_class: Any) -> bool:
+    """Tell whether a filesystem with this file class offers its descriptors to the kernel."""
+    filesystem = filesystem_class()
+    filesystem.methproxy.set_file_class(filesystem._bound(file_class))
+    return "backing" in filesystem._callbacks()
+
+
+class Device:
+    """Backing ids from 1 on, and what was given back; `refuses` is an errno."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.closed: List[int] = []
+        self.refuses: Optional[int] = None
+
+    def open(self, descriptor: int) -> int:
+        if self.refuses is not None:
+            raise OSError(self.refuses, "")
+        self.last += 1
+        return self.last
+
+
+@pytest.fixture
+def device() -> Device:
+    """A device that grants everything."""
+    return Device()
+
+
+@pytest.fixture
+def backings(device: Device) -> Backings:
+    """Backing ids from that device."""
+    backings = Backings()
+    backings.open = device.open
+    backings.close = device.closed.append
+    return backings
+
+
+def test_opens_of_a_node_share_an_id_until_the_last(device: Device, backings: Backings) -> None:
+    """The kernel allows one at a time for each inode."""
+    one, two = Node(2, None), Node(3, None)
+    assert backings.opened(one, 7) == backings.opened(one, 8) == 1
+    assert backings.opened(two, 9) == 2
+    backings.released(one)
+    assert device.closed == []
+    backings.released(one)
+    assert device.closed == [1]
+    assert backings.opened(one, 7) == 3
+
+
+def test_a_node_that_uses_the_page_cache_stays_with_it(backings: Backings) -> None:
+    """Until its last such open is closed: the two do not mix."""
+    node = Node(2, None)
+    node.opens = [1]
+    assert backings.opened(node, 7) == 0
+    node.opens = None
+    assert backings.opened(node, 7) == 1
+
+
+def test_a_refusal_for_one_file_is_not_one_for_all(device: Device, backings: Backings) -> None:
+    """ELOOP, a stacked filesystem below, concerns that file; EPERM everything to come."""
+    device.refuses = errno.ELOOP
+    assert backings.opened(Node(2, None), 7) == 0
+    device.refuses = None
+    assert backings.opened(Node(3, None), 7) == 1
+    device.refuses = errno.EPERM
+    assert backings.opened(Node(4, None), 7) == 0
+    device.refuses = None
+    assert backings.opened(Node(5, None), 7) == 0
