@@ -187,6 +187,10 @@ class Filesystem(fuse.Fuse):
             raise MountError(f"no such engine: {self.engine}; auto, kernel or stock", EXIT_USAGE)
         logger.debug("engine: %s", "kernel" if self.engine == "auto" else self.engine)
         if self.engine == "stock":
+            for name in arguments.options:
+                option = options.find(name)
+                if option is not None and option.kind is options.Kind.OWN:
+                    raise MountError(f"-o {name} is for engine=kernel only", EXIT_USAGE)
             if fuse.main is entry.main:
                 raise MountError(
                     "engine=stock needs fuse-python's C module on libfuse 2", EXIT_USAGE

@@ -454,6 +454,7 @@ def test_a_machine_without_fuse_is_said_so(
         (["{empty}", "--bogus"], EXIT_USAGE, "--bogus"),
         (["{top}", "{empty}", "{empty}"], EXIT_USAGE, "too many"),
         (["{empty}", "-o", "root={empty},engine=steam"], EXIT_USAGE, "engine"),
+        (["{empty}", "-o", "root={empty},engine=stock,spin=9"], EXIT_USAGE, "spin"),
     ],
 )
 @pytest.mark.parametrize("background", [True, False])

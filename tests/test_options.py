@@ -179,7 +179,7 @@ def test_the_help_has_the_options_that_do_something(option: Option) -> None:
     """Those that are refused, needless or for mount(8) only are not in it; no line is over 100 wide."""
     lines = [line for line in help_text().splitlines() if option.meaning in line]
     shown = [line for line in lines if line.split()[1].split("=")[0] == option.name]
-    assert len(shown) == (option.kind in (Kind.ENGINE, Kind.MOUNT, Kind.FLAG))
+    assert len(shown) == (option.kind in (Kind.ENGINE, Kind.OWN, Kind.MOUNT, Kind.FLAG))
     for line in shown:
         assert len(line) <= 100
         assert option.value is None or f"{option.name}={option.value} " in line

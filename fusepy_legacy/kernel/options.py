@@ -15,6 +15,7 @@ class Kind(enum.Enum):
     """What becomes of an option."""
 
     ENGINE = "for the engine"
+    OWN = "for this engine only"
     MOUNT = "for the kernel, at mount"
     FLAG = "a flag of mount(2)"
     NEEDLESS = "already so"
@@ -31,7 +32,7 @@ class Option(NamedTuple):
     meaning: str
 
 
-_ENGINE, _MOUNT, _FLAG = Kind.ENGINE, Kind.MOUNT, Kind.FLAG
+_ENGINE, _OWN, _MOUNT, _FLAG = Kind.ENGINE, Kind.OWN, Kind.MOUNT, Kind.FLAG
 _NEEDLESS, _FSTAB, _REFUSED = Kind.NEEDLESS, Kind.FSTAB, Kind.REFUSED
 
 OPTIONS: Sequence[Option] = (
@@ -95,12 +96,10 @@ OPTIONS: Sequence[Option] = (
     Option("to_code", "CHARSET", _REFUSED, "it belongs to modules="),
     Option("blkdev", None, _REFUSED, "it is for filesystems on a block device (fuseblk)"),
     # Behaviour of the process.
-    Option("workers", "N", _ENGINE, "how many requests are served at once [10]"),
-    Option("spin", "MICROSECONDS", _ENGINE, "how long to poll for a request before sleeping [30]"),
-    Option(
-        "no_kernel_io", None, _ENGINE, "the kernel does not read and write the files below itself"
-    ),
-    Option("writeback_cache", None, _ENGINE, "the kernel collects writes before it sends them"),
+    Option("workers", "N", _OWN, "how many requests are served at once [10]"),
+    Option("spin", "MICROSECONDS", _OWN, "how long to poll for a request before sleeping [30]"),
+    Option("no_kernel_io", None, _OWN, "the kernel does not read and write the files below itself"),
+    Option("writeback_cache", None, _OWN, "the kernel collects writes before it sends them"),
     Option("debug", None, _ENGINE, "log each request; implies -f"),
     # mount(8): the options of every filesystem.
     Option("ro", None, _FLAG, "read-only"),
@@ -235,7 +234,7 @@ def help_text() -> str:
     """Return the table as lines for -h."""
     lines = []
     for option in OPTIONS:
-        if option.kind in (Kind.ENGINE, Kind.MOUNT, Kind.FLAG):
+        if option.kind in (Kind.ENGINE, Kind.OWN, Kind.MOUNT, Kind.FLAG):
             name = option.name if option.value is None else f"{option.name}={option.value}"
             lines.append(f"    -o {name:<23} {option.meaning}")
     return "\n".join(lines)
@@ -246,6 +245,7 @@ def documentation() -> str:
     titles = {
         Kind.MOUNT: "For the kernel, when it mounts",
         Kind.ENGINE: "For the engine",
+        Kind.OWN: "For the engine, and unknown to libfuse",
         Kind.FLAG: "Those of every filesystem, mount(8)",
         Kind.NEEDLESS: "Accepted, and already so",
         Kind.FSTAB: "Accepted in /etc/fstab, for mount(8)",
