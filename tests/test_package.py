@@ -84,7 +84,12 @@ def test_exit_codes_stay_what_they_are() -> None:
         "EXIT_ROOT": 6,
         "EXIT_MOUNTPOINT": 10,
         "EXIT_FAILED": 11,
+        "EXIT_PASSWORD": 12,
         "EXIT_FUSE": 19,
+        "EXIT_EMPTY_PASSWORD": 22,
+        "EXIT_CONFIG": 23,
+        "EXIT_CONFIG_WRITE": 24,
+        "EXIT_DAMAGE": 26,
     }
 
 

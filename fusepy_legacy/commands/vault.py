@@ -1,0 +1,460 @@
+"""fusepy-vault: everything about an encrypted tree that needs no mount."""
+
+import argparse
+import json
+import os
+import re
+import stat
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from fusepy_legacy import __version__
+from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.crypt.config import (
+    AESSIV_FLAG,
+    DIRIV,
+    FORWARD,
+    FORWARD_PLAINTEXT_NAMES,
+    master_key_to_text,
+)
+from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.errors import EXIT_DAMAGE, EXIT_ROOT, EXIT_USAGE
+from fusepy_legacy.vault import location as locations
+from fusepy_legacy.vault.location import Location, locate, read_config
+from fusepy_legacy.vault.passwords import PasswordSource, unlock
+from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
+from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError, printable
+from fusepy_legacy.vault.restore import Restore
+from fusepy_legacy.vault.speed import measure
+from fusepy_legacy.vault.tree import Entry, Vault
+from fusepy_legacy.vault.verify import Verification
+
+PROGRAM = "fusepy-vault"
+DESCRIPTION = """Work with encrypted trees in the gocryptfs format, without mounting them.
+
+A SOURCE is the directory of an encrypted tree (the one with gocryptfs.conf), or that and a plain path in
+it: backup/letters/2024 is letters/2024 in the tree in backup. Passwords are asked for on a terminal, else
+taken from the first line of standard input."""
+EPILOG = """exit codes: 0 done, 1 not done, 6 the directory cannot be used, 12 wrong password,
+22 empty password, 23 the config cannot be read, 24 it cannot be written, 26 damage was found"""
+
+_INTERRUPTED = 130  # as a shell says it: 128 and SIGINT
+_TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} -h)", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Do one command and return an exit code: 0, or one of fusepy_legacy.errors."""
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.function(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Nobody reads any more. The interpreter will flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return _fail("interrupted", _INTERRUPTED)
+    except VaultError as error:
+        return _fail(str(error), error.exit_code)
+    except Lost as error:
+        return _fail(str(error), EXIT_DAMAGE)
+    except CryptError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except OSError as error:
+        name = "" if error.filename is None else f"{printable(os.fsencode(error.filename))}: "
+        return _fail(f"{name}{error.strerror or error}", EXIT_USAGE)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, formatter_class=layout)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    commands.required = True  # not an argument before Python 3.7
+
+    where = _Parser(add_help=False)
+    where.add_argument("--config", metavar="FILE", help="the config, if it is not in the tree")
+    password = _Parser(add_help=False)
+    password.add_argument(
+        "--passfile",
+        metavar="FILE",
+        action="append",
+        help="a file whose first line is the password",
+    )
+    password.add_argument(
+        "--extpass",
+        metavar="COMMAND",
+        help="a program that prints the password (run without a shell)",
+    )
+    key = _Parser(add_help=False, parents=[where, password])
+    key.add_argument(
+        "--masterkey", metavar="FILE", help="a file with the master key, instead of a password"
+    )
+    scrypt = _Parser(add_help=False)
+    scrypt.add_argument(
+        "--scryptn", metavar="N", type=int, choices=range(10, 21), default=16, help="10 to 20 (16)"
+    )
+
+    tree = _Parser(add_help=False)
+    tree.add_argument("source", metavar="DIR")
+    sources = _Parser(add_help=False)
+    sources.add_argument("sources", metavar="SOURCE", nargs="+")
+    as_json = _Parser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print JSON")
+    quiet = _Parser(add_help=False)
+    quiet.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
+
+    def command(name: str, function: Any, help: str, *parents: Any) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help, parents=parents)
+        added.set_defaults(function=function)
+        return added
+
+    add = command("init", _init, "make a tree in an empty directory", password, scrypt, tree)
+    add.add_argument(
+        "--reverse", action="store_true", help="for a plain one, to be shown encrypted"
+    )
+    add.add_argument("--aessiv", action="store_true", help="AES-SIV (with --reverse always)")
+    add.add_argument("--plaintextnames", action="store_true", help="do not encrypt names")
+    add.add_argument("--deterministic-names", action="store_true", help="no IV for each directory")
+    add.add_argument("--longnamemax", metavar="N", type=int, default=255, help="62 to 255 (255)")
+    command("info", _info, "show the config; no password is needed", where, as_json, tree)
+    add = command("passwd", _passwd, "change the password", key, scrypt, tree)
+    add.add_argument("--new-passfile", metavar="FILE", action="append")
+    add.add_argument("--new-extpass", metavar="COMMAND")
+    command("masterkey", _masterkey, "print the master key", key, tree)
+    add = command("ls", _ls, "list a directory", key, as_json, tree)
+    add.add_argument("-l", dest="long", action="store_true", help="with metadata")
+    add.add_argument("-R", dest="recursive", action="store_true", help="and all below it")
+    add = command("cat", _cat, "print files", key, sources)
+    add.add_argument(
+        "--range", metavar="A-B", type=_byte_range, default=(0, None), help="bytes A to B, or A-"
+    )
+    add = command("restore", _restore, "make plain copies", key, quiet, sources)
+    add.add_argument("destination", metavar="DESTINATION")
+    add.add_argument("--force", action="store_true", help="replace what exists and differs")
+    add = command("verify", _verify, "read all, report damage", key, quiet, as_json, sources)
+    add.add_argument(
+        "--against", metavar="PLAIN", help="a directory that the whole tree must equal"
+    )
+    command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, sources)
+    command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, sources)
+    command("speed", _speed, "measure the ciphers")
+    return parser
+
+
+def _byte_range(text: str) -> Tuple[int, Optional[int]]:
+    """Parse A-B (both included, as in HTTP) or A- into begin and end."""
+    first, _, last = text.partition("-")
+    if not re.match("[0-9]+-[0-9]*$", text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not A-B or A-, in bytes")
+    if last and int(last) < int(first):
+        raise argparse.ArgumentTypeError(f"{text!a} ends before it begins")
+    return int(first), int(last) + 1 if last else None
+
+
+# Commands
+
+
+def _init(options: argparse.Namespace) -> int:
+    locations.check_new(options.source, options.reverse)
+    flags = FORWARD_PLAINTEXT_NAMES if options.plaintextnames else FORWARD
+    if options.deterministic_names:
+        flags -= {DIRIV}
+    if options.aessiv or options.reverse:
+        flags |= {AESSIV_FLAG}
+    password = PasswordSource(options.passfile, options.extpass).read("New password", twice=True)
+    locations.initialize(
+        options.source, options.reverse, password, flags, options.longnamemax, 1 << options.scryptn
+    )
+    print(f"{PROGRAM}: {PROGRAM} masterkey prints a key that opens the tree without the password;")
+    print(f"{PROGRAM}: keep it in a safe place, away from this machine")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    location = locate(options.source, options.config)
+    config = read_config(location)
+    facts = {
+        "config": location.config_file,
+        "creator": config.creator,
+        "cipher": config.algorithm.name,
+        "flags": sorted(config.flags),
+        "long_name_max": config.long_name_max,
+        "scrypt": {"n": config.scrypt.n, "r": config.scrypt.r, "p": config.scrypt.p},
+    }
+    if options.json:
+        print(json.dumps(facts))
+        return 0
+    facts["flags"] = " ".join(sorted(config.flags))
+    facts["scrypt"] = f"N {config.scrypt.n}, r {config.scrypt.r}, p {config.scrypt.p}"
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' ')}: {printable(os.fsencode(str(value)))}")
+    return 0
+
+
+def _passwd(options: argparse.Namespace) -> int:
+    location = locate(options.source, options.config)
+    config = read_config(location)
+    master_key = unlock(config, _password(options), options.masterkey)
+    source = PasswordSource(options.new_passfile, options.new_extpass)
+    password = source.read("New password", twice=True)
+    new = config.with_password(master_key, password, 1 << options.scryptn)
+    locations.replace_config(location, new)
+    return 0
+
+
+def _masterkey(options: argparse.Namespace) -> int:
+    config = read_config(locate(options.source, options.config))
+    print(master_key_to_text(unlock(config, _password(options), options.masterkey)))
+    return 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    report = Report(Progress().say)
+    with ExitStack() as stack:
+        vault, [top] = _open(stack, options, [options.source])
+        if options.recursive:
+            entries = vault.walk(top, report)
+            if top.is_directory:
+                next(entries)  # itself
+        else:
+            entries = iter(vault.list(top, report) if top.is_directory else [top])
+        parent = top.path if top.is_directory else top.path.rpartition(b"/")[0]
+        listed: List[Dict[str, Any]] = []
+        for entry in entries:
+            if options.json:
+                listed.append(_facts(vault, entry, report))
+                continue
+            line = entry.path[len(parent) + 1 if parent else 0 :]
+            if options.long:
+                target = _target(vault, entry, report)
+                line = _long(vault, entry) + line + (b" -> " + target if target else b"")
+            _print(line)
+        if options.json:
+            print(json.dumps(listed))
+    return report.exit_code
+
+
+def _cat(options: argparse.Namespace) -> int:
+    first, last = options.range
+    with ExitStack() as stack:
+        vault, entries = _open(stack, options, options.sources)
+        for entry in entries:
+            name = printable(entry.path or b"/")
+            if entry.kind != stat.S_IFREG:
+                raise VaultError(f"{name}: it is no file, but a {_TYPES[entry.kind]}")
+
+            def bad(block: int, problem: str, name: str = name) -> None:
+                raise VaultError(f"{name}: block {block}: {problem}", EXIT_DAMAGE)
+
+            try:
+                file = stack.enter_context(vault.open(entry))
+            except Lost as error:
+                raise VaultError(f"{name}: {error}", EXIT_DAMAGE)
+            end = file.size if last is None else min(last, file.size)
+            position = first
+            for offset, data in file.pieces(first, end, bad):
+                _print_zeros(offset - position)
+                sys.stdout.buffer.write(data)
+                position = offset + len(data)
+            _print_zeros(end - position)
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        vault, sources = _open(stack, options, options.sources)
+        names = [source.path.rpartition(b"/")[2] for source in sources]
+        if len(set(names)) < len(names) or (b"" in names and len(names) > 1):
+            raise VaultError("two sources would be restored to the same place")
+        root = os.path.realpath(locate(options.sources[0], options.config).root)
+        if f"{os.path.realpath(options.destination)}/".startswith(f"{root}/"):
+            raise VaultError(f"{options.destination}: it is in the encrypted tree", EXIT_ROOT)
+        vault.content  # noqa: B018 - a cipher that is missing ends it here
+        progress = stack.enter_context(_progress(vault, sources, options.quiet))
+        report = Report(progress.say)
+        restore = Restore(vault, options.destination, report, progress, options.force)
+        stack.enter_context(restore)
+        restore.run(sources)
+    if not options.quiet:
+        owners = "" if restore.keeps_owners else " (not their owners: only root can)"
+        _summary(f"{restore.restored} files restored{owners}", report)
+    return report.exit_code
+
+
+def _verify(options: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        vault, sources = _open(stack, options, options.sources)
+        vault.content  # noqa: B018 - as above
+        against = Beneath(options.against) if options.against is not None else None
+        if against is not None:
+            stack.callback(against.close)
+        progress = stack.enter_context(_progress(vault, sources, options.quiet))
+        report = Report((lambda line: None) if options.json else progress.say)
+        verification = Verification(vault, report, progress, against)
+        for source in sources:
+            verification.run(source)
+    counts = {
+        "files": verification.files,
+        "directories": verification.directories,
+        "bytes": verification.bytes,
+        "holes": verification.holes,
+    }
+    if options.json:
+        damage = [
+            {
+                "path": os.fsdecode(item.path),
+                "encrypted": os.fsdecode(item.stored),
+                "block": item.block,
+                "problem": item.problem,
+            }
+            for item in report.damage
+        ]
+        print(json.dumps({**counts, "damage": damage}))
+    elif not options.quiet:
+        text = "{files} files, {directories} directories, {bytes} bytes, {holes} of them holes"
+        _summary(text.format(**counts), report)
+    return report.exit_code
+
+
+def _encrypt_path(options: argparse.Namespace) -> int:
+    return _translate(options, encrypt_path)
+
+
+def _decrypt_path(options: argparse.Namespace) -> int:
+    return _translate(options, decrypt_path)
+
+
+def _translate(options: argparse.Namespace, function: Any) -> int:
+    places = _locate_all(options.sources, options.config)
+    kind = PlainTree if places[0].is_reverse else Vault
+    with _unlocked(kind, places[0], options) as vault:
+        for place in places:
+            _print(function(vault, place.path))
+    return 0
+
+
+def _speed(options: argparse.Namespace) -> int:
+    for speed in measure():
+        print(
+            f"{speed.name}: {speed.encrypt:.0f} MB/s encrypted, {speed.decrypt:.0f} MB/s decrypted"
+        )
+    return 0
+
+
+# What they share
+
+
+def _password(options: argparse.Namespace) -> PasswordSource:
+    return PasswordSource(options.passfile, options.extpass)
+
+
+def _locate_all(words: List[str], config_file: Optional[str]) -> List[Location]:
+    places = [locate(word, config_file) for word in words]
+    if len({place.root for place in places}) > 1:
+        raise VaultError("the paths are in several encrypted trees")
+    return places
+
+
+def _unlocked(kind: Any, place: Location, options: argparse.Namespace) -> Vault:
+    config = read_config(place)
+    vault: Vault = kind(place.root, config, unlock(config, _password(options), options.masterkey))
+    return vault
+
+
+def _open(
+    stack: ExitStack, options: argparse.Namespace, words: List[str]
+) -> Tuple[Vault, List[Entry]]:
+    """Open the tree that typed paths are in, and find what they lead to."""
+    places = _locate_all(words, options.config)
+    if places[0].is_reverse:
+        message = "it is a plain directory; only its encrypted view or a copy of that can be read"
+        raise VaultError(f"{places[0].root}: {message}", EXIT_ROOT)
+    vault = stack.enter_context(_unlocked(Vault, places[0], options))
+    return vault, [vault.resolve(place.path) for place in places]
+
+
+def _progress(vault: Vault, sources: List[Entry], quiet: bool) -> Progress:
+    if quiet or not sys.stderr.isatty():
+        return Progress()
+    return Progress(sum(map(vault.total, sources)))
+
+
+def _summary(text: str, report: Report) -> None:
+    lost = f"; {len(report.damage)} damaged" if report.damage else ""
+    failed = f"; {len(report.failures)} failed" if report.failures else ""
+    print(f"{text}{lost}{failed}")
+
+
+def _facts(vault: Vault, entry: Entry, report: Report) -> Dict[str, Any]:
+    status = entry.status
+    facts = {
+        "path": os.fsdecode(entry.path),
+        "encrypted": os.fsdecode(entry.stored),
+        "type": _TYPES[entry.kind],
+        "size": vault.size(entry),
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "mtime_ns": status.st_mtime_ns,
+        "links": status.st_nlink,
+    }
+    target = _target(vault, entry, report)
+    return {**facts, "target": os.fsdecode(target)} if target else facts
+
+
+def _target(vault: Vault, entry: Entry, report: Report) -> bytes:
+    if entry.kind == stat.S_IFLNK:
+        try:
+            return vault.target(entry)
+        except Lost as error:
+            report.damaged(entry.path, entry.stored, error)
+        except VaultError as error:  # no cipher
+            report.failed(entry.path, str(error))
+    return b""
+
+
+def _long(vault: Vault, entry: Entry) -> bytes:
+    """Owners are numbers: the names are those of the machine that the files came from."""
+    status = entry.status
+    try:
+        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
+    except (OverflowError, ValueError, OSError):
+        date = f"@{status.st_mtime_ns // 10**9}"
+    mode, size = stat.filemode(status.st_mode), vault.size(entry)
+    owner = f"{status.st_nlink:3} {status.st_uid:5} {status.st_gid:5}"
+    return f"{mode} {owner} {size:12} {date:16} ".encode()
+
+
+def _print(line: bytes) -> None:
+    if sys.stdout.isatty():
+        line = printable(line).encode()
+    sys.stdout.buffer.write(line + b"\n")
+
+
+def _print_zeros(count: int) -> None:
+    while count > 0:
+        sys.stdout.buffer.write(bytes(min(count, 1 << 20)))
+        count -= 1 << 20

@@ -1,0 +1,94 @@
+"""Where passwords come from: a terminal, files, a program or standard input, never the command line."""
+
+import getpass
+import os
+import shlex
+import subprocess
+import sys
+from typing import BinaryIO, List, Optional
+
+from fusepy_legacy.crypt.config import PASSWORD_MAX, Config, master_key_from_text
+from fusepy_legacy.crypt.errors import CryptError, EmptyPassword, WrongPassword
+from fusepy_legacy.errors import EXIT_CONFIG, EXIT_EMPTY_PASSWORD, EXIT_PASSWORD
+from fusepy_legacy.vault.report import VaultError
+
+
+class PasswordSource:
+    """`passfiles`: the first lines of several are joined (as gocryptfs does). `extpass`: a command line.
+
+    With neither, the terminal is asked, or a line of standard input taken if that is no terminal.
+    """
+
+    def __init__(
+        self, passfiles: Optional[List[str]] = None, extpass: Optional[str] = None
+    ) -> None:
+        self.passfiles = passfiles or []
+        self.extpass = extpass
+
+    def read(self, prompt: str, twice: bool = False) -> bytes:
+        """Return a password, without the newline; `twice`: a terminal is asked again.
+
+        Raises VaultError (22 for an empty password).
+        """
+        if self.passfiles:
+            password = b"".join(map(_first_line_of, self.passfiles))
+        elif self.extpass is not None:
+            password = _from_program(self.extpass)
+        elif sys.stdin is not None and sys.stdin.isatty():
+            password = os.fsencode(getpass.getpass(f"{prompt}: "))
+            if twice and os.fsencode(getpass.getpass(f"{prompt}, again: ")) != password:
+                raise VaultError("the two passwords differ")
+        elif sys.stdin is not None:
+            password = _first_line(sys.stdin.buffer)
+        else:
+            password = b""
+        if not password:
+            raise VaultError("the password is empty", EXIT_EMPTY_PASSWORD)
+        if len(password) > PASSWORD_MAX:
+            raise VaultError(f"the password has more than {PASSWORD_MAX} bytes")
+        return password
+
+
+def unlock(config: Config, source: PasswordSource, master_key_file: Optional[str] = None) -> bytes:
+    """Return the master key, from its text form in a file instead of a password if one is given.
+
+    Raises VaultError (12 for a wrong password, 22 for an empty one, 23 for a config that asks too much).
+    """
+    try:
+        if master_key_file is not None:
+            return master_key_from_text(_first_line_of(master_key_file).decode("latin-1"))
+        return config.unlock(source.read("Password"))
+    except WrongPassword as error:
+        raise VaultError(str(error), EXIT_PASSWORD)
+    except EmptyPassword as error:
+        raise VaultError(str(error), EXIT_EMPTY_PASSWORD)
+    except CryptError as error:
+        raise VaultError(str(error), EXIT_CONFIG if master_key_file is None else EXIT_PASSWORD)
+
+
+def _first_line(file: BinaryIO) -> bytes:
+    line = file.readline(PASSWORD_MAX + 2)
+    return line[:-1] if line.endswith(b"\n") else line
+
+
+def _first_line_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return _first_line(file)
+    except OSError as error:
+        raise VaultError(f"{path}: {error.strerror}")
+
+
+def _from_program(command: str) -> bytes:
+    try:
+        words = shlex.split(command)
+        if not words:
+            raise VaultError("--extpass: the command is empty")
+        output = subprocess.check_output(words)
+    except ValueError as error:
+        raise VaultError(f"--extpass: {error}")
+    except OSError as error:
+        raise VaultError(f"--extpass {words[0]}: {error.strerror}")
+    except subprocess.CalledProcessError as error:
+        raise VaultError(f"--extpass {words[0]}: it ended with {error.returncode}")
+    return output.split(b"\n", 1)[0]

@@ -1,0 +1,158 @@
+"""Verify: whether everything in an encrypted tree authenticates, and equals a plain directory."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import Optional
+
+from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.crypt.config import REVERSE_CONFIG_FILE
+from fusepy_legacy.crypt.content import BLOCK_SIZE
+from fusepy_legacy.vault.files import EncryptedFile, read_fully
+from fusepy_legacy.vault.report import Lost, Progress, Report
+from fusepy_legacy.vault.tree import Entry, Vault
+
+_PIECE = 1 << 20
+
+
+class Verification:
+    """What was verified: counts of files (anything but directories), directories and bytes.
+
+    `holes` are those of the bytes that are in no block, so that nothing authenticates them.
+    """
+
+    def __init__(
+        self, vault: Vault, report: Report, progress: Progress, against: Optional[Beneath] = None
+    ) -> None:
+        """`against` is the plain directory that the tree's root is to be equal to."""
+        self.vault = vault
+        self.report = report
+        self.progress = progress
+        self.against = against
+        self.files = self.directories = self.bytes = self.holes = 0
+
+    def run(self, top: Entry) -> None:
+        """Verify an entry and all below it."""
+        for entry in self.vault.walk(top, self.report):
+            plain = self._counterpart(entry)
+            self.vault.attributes(entry, self.report)
+            try:
+                if entry.is_directory:
+                    self.directories += 1
+                    if plain is not None:
+                        self._find_missing(entry)
+                    continue
+                self.files += 1
+                if entry.kind == stat.S_IFREG:
+                    with self.vault.open(entry) as file:
+                        self._read(entry, file, plain)
+                elif entry.kind == stat.S_IFLNK:
+                    target = self.vault.target(entry)
+                    if plain is not None and target != self._plain_target(entry):
+                        self._differs(entry, "another target")
+            except Lost as error:
+                self.report.damaged(entry.path, entry.stored, error)
+
+    def _read(self, entry: Entry, file: EncryptedFile, plain: Optional[os.stat_result]) -> None:
+        self.bytes += file.size
+        if plain is not None and plain.st_size != file.size:
+            self._differs(entry, f"{file.size} bytes, not {plain.st_size}")
+            plain = None
+        descriptor = -1
+        if plain is not None and self.against is not None:
+            try:
+                descriptor = self.against.open(_path(entry), os.O_RDONLY | os.O_NONBLOCK)
+            except OSError as error:
+                self._differs(entry, f"the plain file: {error.strerror}")
+        read = bad_bytes = 0
+
+        def bad(block: int, problem: str) -> None:
+            nonlocal bad_bytes
+            bad_bytes += min(BLOCK_SIZE, file.size - block * BLOCK_SIZE)
+            self.report.damaged(entry.path, entry.stored, problem, block)
+
+        try:
+            position, equal = 0, True
+            for offset, data in file.pieces(0, file.size, bad):
+                if descriptor >= 0 and equal:
+                    # With a bad block, what was skipped may be that instead of a hole.
+                    equal = bad_bytes > 0 or _is_zero(descriptor, position, offset)
+                    equal = equal and read_fully(descriptor, len(data), offset) == data
+                self.progress.advance(offset + len(data) - position)
+                position = offset + len(data)
+                read += len(data)
+            if descriptor >= 0 and equal and not bad_bytes:
+                equal = _is_zero(descriptor, position, file.size)
+            self.holes += file.size - read - bad_bytes
+            if not equal:
+                self._differs(entry, "other content")
+            self.progress.advance(file.size - position)
+        except OSError as error:
+            self._differs(entry, f"the plain file: {error.strerror}")
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _counterpart(self, entry: Entry) -> Optional[os.stat_result]:
+        """Return the plain file's status, None where there is none to compare with."""
+        if self.against is None:
+            return None
+        try:
+            plain = self.against.stat(_path(entry))
+        except OSError as error:
+            self._differs(entry, f"the plain file: {error.strerror}")
+            return None
+        devices = entry.kind in (stat.S_IFCHR, stat.S_IFBLK)
+        if stat.S_IFMT(plain.st_mode) != entry.kind or (
+            devices and plain.st_rdev != entry.status.st_rdev
+        ):
+            self._differs(entry, "another type of file")
+            return None
+        return plain
+
+    def _plain_target(self, entry: Entry) -> Optional[bytes]:
+        assert self.against is not None
+        with suppress(OSError):
+            with self.against.parent(_path(entry)) as (directory, name):
+                return os.fsencode(os.readlink(name, dir_fd=directory))
+        return None
+
+    def _find_missing(self, entry: Entry) -> None:
+        """Report what the plain directory has and the encrypted one has not: nothing else shows it."""
+        assert self.against is not None
+        try:
+            descriptor = self.against.open(_path(entry), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                names = map(os.fsencode, sorted(os.listdir(descriptor)))
+            finally:
+                os.close(descriptor)
+            for name in names:
+                if not entry.path and name == REVERSE_CONFIG_FILE:
+                    continue
+                if self.vault.child(entry, name) is None:
+                    path = os.path.join(entry.path, name)
+                    stored = os.path.join(entry.stored, self.vault.encrypt_name(entry, name))
+                    self.report.damaged(path, stored, "it is missing in the encrypted tree")
+        except OSError as error:
+            self._differs(entry, f"the plain directory: {error.strerror}")
+
+    def _differs(self, entry: Entry, how: str) -> None:
+        self.report.damaged(entry.path, entry.stored, f"it differs: {how}")
+
+
+def _path(entry: Entry) -> str:
+    return "/" + os.fsdecode(entry.path)
+
+
+def _is_zero(descriptor: int, start: int, end: int) -> bool:
+    """Tell whether a range of a plain file is zeros, without reading its holes."""
+    while start < end:
+        try:
+            start = os.lseek(descriptor, start, os.SEEK_DATA)
+        except OSError:  # ENXIO: a hole up to the end (lseek(2))
+            return True
+        data = read_fully(descriptor, max(min(end - start, _PIECE), 0), start)
+        if data.count(0) != len(data):
+            return False
+        start += max(len(data), 1)
+    return True

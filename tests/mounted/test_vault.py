@@ -1,0 +1,324 @@
+"""What gocryptfs makes is read as gocryptfs itself reads it, and gocryptfs mounts what init makes."""
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Tuple
+
+import pytest
+
+from tests.mounted.commands import Outcome, output_of, run, server_environment, wait_until
+from tests.mounted.mounting import is_mounted, unmount
+from tests.vault_trees import COMMAND, WARNINGS
+
+pytestmark = pytest.mark.skipif(shutil.which("gocryptfs") is None, reason="gocryptfs is missing")
+
+MANY = 10_000
+SIZES = [0, 1, 4095, 4096, 4097, 8192, (1 << 20) + 1]
+PASSWORD = "a password"
+IS_ROOT = os.geteuid() == 0
+
+
+class Sides(NamedTuple):
+    """An encrypted tree, where gocryptfs shows it plain, where we restore it, and its password."""
+
+    encrypted: Path
+    view: Path
+    plain: Path
+    passfile: Path
+
+
+def vault(*words: object) -> Outcome:
+    """Run fusepy-vault in a process of its own."""
+    environment = server_environment({"PYTHONWARNINGS": WARNINGS})
+    return run([*COMMAND, *map(str, words)], environment=environment)
+
+
+def init(sides: Sides, *options: str, directory: str = "encrypted") -> None:
+    command = ["gocryptfs", "-q", "-nosyslog", "-init", "-scryptn", "10", *options]
+    output_of(*command, "-passfile", sides.passfile, getattr(sides, directory))
+
+
+@contextlib.contextmanager
+def mounted(sides: Sides, *options: str, source: "Path | None" = None) -> Iterator[None]:
+    """Let gocryptfs show the tree plain, or with -reverse and another source a plain one encrypted."""
+    command = ["gocryptfs", "-q", "-nosyslog", "-fg", "-suid", "-dev", *options]
+    point = sides.view if source is None else sides.encrypted
+    words = [*command, "-passfile", sides.passfile, source or sides.encrypted, point]
+    server = subprocess.Popen([str(word) for word in words], start_new_session=True)
+    try:
+        wait_until(lambda: is_mounted(point) or server.poll() is not None, "the mount of gocryptfs")
+        assert server.poll() is None
+        yield
+    finally:
+        unmount(point)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> Sides:
+    """Empty directories, and a password."""
+    made = Sides(*(tmp_path / name for name in Sides._fields))
+    for directory in made[:3]:
+        directory.mkdir()
+    made.passfile.write_text(PASSWORD)
+    return made
+
+
+def fill(directory: Path, extras: bool = True) -> None:
+    """Make files of every type, with every length of a name, and of the sizes that matter."""
+    names = directory / "names"
+    names.mkdir()
+    for length in range(1, 256):
+        (names / ("n" * length)).write_bytes(bytes([length]))
+    odd = os.fsencode(str(directory / "odd"))
+    os.mkdir(odd)
+    for name in (
+        b"\xff\xfe",
+        b" ",
+        b"-",
+        b"a\nb",
+        "ä".encode(),
+        b"*?[",
+        b"\x01",
+        b"gocryptfs.diriv",
+    ):
+        with open(odd + b"/" + name, "xb") as file:
+            file.write(name)
+    sizes = directory / "sizes"
+    sizes.mkdir()
+    for size in SIZES:
+        (sizes / str(size)).write_bytes(os.urandom(size))
+    with open(str(sizes / "sparse"), "wb") as file:
+        file.truncate(50 << 20)
+        for position in (5 << 20, (20 << 20) + 7, (50 << 20) - 3):
+            file.seek(position)
+            file.write(b"not a hole"[:3])
+    types = directory / "types"
+    types.mkdir()
+    (types / "file").write_text("file")
+    (types / "link").symlink_to("file")
+    (types / "broken").symlink_to("../\u00fc" + "x" * 2000)
+    os.link(str(types / "file"), str(types / "hard"))
+    os.link(str(types / "file"), str(names / "hard"))
+    os.mkfifo(str(types / "fifo"))
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.open(str(types), os.O_RDONLY)
+        try:
+            server.bind(f"/proc/self/fd/{here}/socket")  # sun_path is short
+        finally:
+            os.close(here)
+    if IS_ROOT:
+        os.mknod(str(types / "null"), stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        os.mknod(str(types / "disk"), stat.S_IFBLK | 0o600, os.makedev(7, 9))
+    attributes = directory / "attributes"
+    attributes.mkdir()
+    for number, mode in enumerate((0o4755, 0o2711, 0o444, 0, 0o1777, 0o620)):
+        path = attributes / str(number)
+        path.mkdir() if number == 4 else path.write_text("x")
+        if extras:
+            os.setxattr(str(path), "user.number", b"%d\0\xff" % number)
+            os.setxattr(str(path), "user.empty", b"")
+        if IS_ROOT:
+            os.chown(str(path), 1000 + number, 2000)
+        path.chmod(mode)
+        os.utime(str(path), ns=(10**18 + number, 10**18 - number))
+    deep = directory
+    for number in range(20):
+        deep = deep / ("deep " * (1 + 2 * number))
+        deep.mkdir()
+        (deep / "file").write_text(str(number))
+        if len(str(deep)) > 1000:
+            break
+    for path in (sizes, types, names):
+        os.utime(str(path), ns=(5, 10**18))
+
+
+def described(root: Path) -> Dict[bytes, Tuple[object, ...]]:
+    """Return all that a user can see of each object below a directory, but for the data of files.
+
+    Hard links are the set of names that an object has.
+    """
+    found: Dict[bytes, Tuple[object, ...]] = {}
+    names: Dict[int, List[bytes]] = {}
+    top = os.fsencode(str(root))
+    ahead = [top]
+    while ahead:
+        path = ahead.pop()
+        status = os.lstat(path)
+        relative = os.path.relpath(path, top)
+        kind = stat.S_IFMT(status.st_mode)
+        size = 0 if kind == stat.S_IFDIR else status.st_size
+        target = os.readlink(path) if kind == stat.S_IFLNK else b""
+        attributes = {}
+        if kind in (stat.S_IFREG, stat.S_IFDIR):
+            attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        links = names.setdefault(status.st_ino, [])
+        links.append(relative)
+        found[relative] = (
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
+            size,
+            status.st_mtime_ns,
+            status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
+            target,
+            attributes,
+            links if kind != stat.S_IFDIR else [],
+        )
+        if kind == stat.S_IFDIR:
+            ahead += sorted(os.path.join(path, name) for name in os.listdir(path))
+    return found
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Compare two trees byte by byte and attribute by attribute."""
+    first, second = described(one), described(other)
+    first.pop(b"."), second.pop(b".")
+    assert sorted(first) == sorted(second)
+    for path in first:
+        assert first[path] == second[path], path
+        if stat.S_ISREG(int(str(first[path][0]))):
+            left, right = (os.path.join(os.fsencode(str(root)), path) for root in (one, other))
+            with open(left, "rb") as a, open(right, "rb") as b:
+                while True:
+                    data = a.read(1 << 20)
+                    assert data == b.read(1 << 20), path
+                    if not data:
+                        break
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["-aessiv", "-longnamemax", "62"], ["-deterministic-names"], ["-plaintextnames"]],
+    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames"],
+)
+def test_a_tree_is_restored_as_gocryptfs_shows_it(sides: Sides, options: List[str]) -> None:
+    """Names of every length, all types, sizes around blocks, holes, owners, modes, times, attributes."""
+    init(sides, *options)
+    with mounted(sides):
+        fill(sides.view)
+    shutil.rmtree(str(sides.plain))
+    outcome = vault("restore", "--passfile", sides.passfile, sides.encrypted, sides.plain)
+    assert (outcome.code, outcome.errors) == (0, "")
+    with mounted(sides, "-ro"):
+        assert_equal(sides.view, sides.plain)
+        sparse = (sides.plain / "sizes" / "sparse").stat()
+        assert sparse.st_blocks * 512 <= 4 * 4096
+        command = ["verify", "--passfile", sides.passfile, "--against", sides.view, sides.encrypted]
+        outcome = vault(*command)
+        assert (outcome.code, outcome.errors) == (0, "")
+
+
+def test_a_reverse_view_is_restored(sides: Sides) -> None:
+    """From gocryptfs's view of a plain directory, without a mount of what is restored."""
+    source = sides.view
+    fill(source, extras=False)
+    init(sides, "-reverse", directory="view")
+    with mounted(sides, "-reverse", source=source):
+        words = ["--passfile", sides.passfile, sides.encrypted]
+        outcome = vault("verify", "--against", source, *words)
+        assert (outcome.code, outcome.errors) == (0, "")
+        outcome = vault("restore", *words, sides.plain)
+        assert (outcome.code, outcome.errors) == (0, "")
+        paths = ["types/file", "names/" + "n" * 255, "odd"]
+        key = ["--passfile", sides.passfile]
+        shown = vault("encrypt-path", *key, *(source / path for path in paths)).output
+        encrypted = [sides.encrypted / line for line in shown.splitlines()]
+        assert all(os.path.lexists(str(path)) for path in encrypted)
+        back = vault("decrypt-path", *key, *encrypted)
+        assert back.output.splitlines() == paths
+    (source / ".gocryptfs.reverse.conf").unlink()
+    assert_equal(source, sides.plain)
+
+
+def test_thousands_of_files(sides: Sides) -> None:
+    """10,000 files, empty or of one byte."""
+    init(sides)
+    with mounted(sides):
+        for number in range(MANY):
+            if number % 100 == 0:
+                directory = sides.view / f"directory {number // 100}"
+                directory.mkdir()
+            with open(f"{directory}/{number}", "xb") as file:
+                file.write(b"x"[: number % 2])
+    words = ["--passfile", sides.passfile, sides.encrypted]
+    outcome = vault("restore", *words, sides.plain)
+    assert (outcome.code, outcome.output, outcome.errors) == (0, f"{MANY} files restored\n", "")
+    restored = {
+        int(entry.name): entry.stat().st_size
+        for directory in os.scandir(str(sides.plain))
+        for entry in os.scandir(directory.path)
+    }
+    assert restored == {number: number % 2 for number in range(MANY)}
+    outcome = vault("verify", "--against", sides.plain, *words)
+    assert (outcome.code, outcome.errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--aessiv", "--longnamemax", "100"],
+        ["--deterministic-names"],
+        ["--plaintextnames"],
+    ],
+    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames"],
+)
+def test_gocryptfs_mounts_what_init_made(sides: Sides, options: List[str]) -> None:
+    """It is written and read by gocryptfs, also after a new password, and restored by us."""
+    words = ["--scryptn", "10", "--passfile", sides.passfile]
+    assert vault("init", *words, *options, sides.encrypted).code == 0
+    with mounted(sides):
+        (sides.view / "directory").mkdir()
+        (sides.view / "directory" / ("n" * 200)).write_text("content")
+    new = sides.passfile.parent / "new"
+    new.write_text("a new password\n")
+    assert vault("passwd", *words, "--new-passfile", new, sides.encrypted).code == 0
+    new.rename(sides.passfile)
+    with mounted(sides):
+        assert (sides.view / "directory" / ("n" * 200)).read_text() == "content"
+    outcome = vault(
+        "cat", "--passfile", sides.passfile, sides.encrypted / "directory" / ("n" * 200)
+    )
+    assert (outcome.code, outcome.output) == (0, "content")
+
+
+def test_gocryptfs_shows_a_directory_with_a_config_of_init(sides: Sides) -> None:
+    """A reverse one: its view is restored."""
+    (sides.view / "file").write_text("content")
+    words = ["--scryptn", "10", "--passfile", sides.passfile]
+    assert vault("init", "--reverse", *words, sides.view).code == 0
+    with mounted(sides, "-reverse", source=sides.view):
+        command = ["cat", "--passfile", sides.passfile, sides.encrypted / "file"]
+        assert vault(*command).output == "content"
+
+
+def test_gocryptfs_and_verify_find_the_same_damage(sides: Sides) -> None:
+    """Exit code 26 from both, and all other files are restored."""
+    init(sides)
+    with mounted(sides):
+        for name in "abc":
+            (sides.view / name).write_bytes(name.encode() * 10000)
+    key = ["--passfile", sides.passfile]
+    encrypted = vault("encrypt-path", *key, sides.encrypted / "b").output.strip()
+    with open(str(sides.encrypted / encrypted), "r+b") as file:
+        file.seek(5000)
+        file.write(b"damage")
+    fsck = ["gocryptfs", "-q", "-nosyslog", "-fsck", "-passfile", sides.passfile, sides.encrypted]
+    # It leaves a directory in TMPDIR.
+    assert run(fsck, environment={"TMPDIR": str(sides.view)}).code == 26
+    outcome = vault("verify", "-q", *key, sides.encrypted)
+    assert outcome.code == 26
+    assert outcome.errors == f"b ({encrypted}): block 1: does not authenticate\n"
+    assert vault("restore", "-q", *key, sides.encrypted, sides.plain).code == 26
+    expected = {name: name.encode() * 10000 for name in "ac"}
+    assert {name: (sides.plain / name).read_bytes() for name in "ac"} == expected

@@ -1,0 +1,323 @@
+"""Trees and passwords are made and changed; a user's mistake is one line and an exit code."""
+
+import io
+import json
+import os
+import pty
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+
+from fusepy_legacy.crypt import reverse
+from fusepy_legacy.crypt.config import parse
+from tests.vault_trees import COMMAND, ENVIRONMENT, PASSWORD, Made, Outcome, make, runner
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Run a command in this process."""
+    return runner(capfdbinary.readouterr)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """An encrypted tree."""
+    return make(tmp_path, {b"f": b"content"})
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty directory."""
+    path = tmp_path / "directory"
+    path.mkdir()
+    return path
+
+
+def file_with(directory: Path, content: bytes) -> Path:
+    path = directory / f"file-{len(os.listdir(str(directory)))}"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "names"),
+    [
+        ([], "DirIV EMENames GCMIV128 HKDF LongNames Raw64", ["gocryptfs.conf", "gocryptfs.diriv"]),
+        (
+            ["--aessiv"],
+            "AESSIV DirIV EMENames GCMIV128 HKDF LongNames Raw64",
+            ["gocryptfs.conf", "gocryptfs.diriv"],
+        ),
+        (["--plaintextnames"], "GCMIV128 HKDF PlaintextNames", ["gocryptfs.conf"]),
+        (["--deterministic-names"], "EMENames GCMIV128 HKDF LongNames Raw64", ["gocryptfs.conf"]),
+        (
+            ["--longnamemax", "62"],
+            "DirIV EMENames GCMIV128 HKDF LongNameMax LongNames Raw64",
+            ["gocryptfs.conf", "gocryptfs.diriv"],
+        ),
+        (
+            ["--reverse"],
+            "AESSIV DirIV EMENames GCMIV128 HKDF LongNames Raw64",
+            [".gocryptfs.reverse.conf"],
+        ),
+    ],
+)
+def test_init_makes_a_tree(
+    tmp_path: Path, run: Run, directory: Path, options: List[str], flags: str, names: List[str]
+) -> None:
+    """Its config and, where names have one, the root's IV; info shows what it is."""
+    password = file_with(tmp_path, b"secret\n")
+    outcome = run("init", "--scryptn", "10", "--passfile", password, *options, directory)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert sorted(os.listdir(str(directory))) == names
+    assert stat.S_IMODE((directory / names[0]).stat().st_mode) == 0o400
+    information = json.loads(run("info", "--json", directory).output)
+    assert " ".join(information["flags"]) == flags
+    assert information["scrypt"]["n"] == 1024
+    assert flags.encode() in run("info", directory).output
+    again = run("init", "--passfile", password, *options, directory)
+    assert (again.code, len(again.errors)) == (6, 1)
+    assert parse((directory / names[0]).read_bytes()).unlock(b"secret")
+
+
+def test_init_cleans_up_when_the_config_cannot_be_written(
+    tmp_path: Path, run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 24, and the directory is empty as before."""
+    fsync = os.fsync
+
+    def fail_on_configs(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".conf"):
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_on_configs)
+    password = file_with(tmp_path, b"secret\n")
+    outcome = run("init", "--scryptn", "10", "--passfile", password, directory)
+    assert (outcome.code, len(outcome.errors)) == (24, 1)
+    assert os.listdir(str(directory)) == []
+
+
+def test_a_password_comes_from_files_a_program_or_standard_input(
+    tmp_path: Path, run: Run, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first line; several files are joined."""
+    half, rest = file_with(tmp_path, b"sam\nx"), file_with(tmp_path, b"ple")
+    assert run("ls", "--passfile", half, "--passfile", rest, made.root).code == 0
+    assert run("ls", "--extpass", "printf 'sample\\nmore'", made.root).code == 0
+    for text in (b"sample\nmore", b"sample"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert run("ls", made.root).code == 0
+
+
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [(b"Sample\n", 12), (b"", 22), (b"\nsample", 22), (b"x" * 2049, 1), (b"\xff\n", 12)],
+)
+def test_a_password_that_does_not_open(
+    tmp_path: Path, run: Run, made: Made, password: bytes, code: int
+) -> None:
+    """Wrong, empty or too long: one line and its exit code, from wherever it comes."""
+    path = file_with(tmp_path, password)
+    for source in (["--passfile", path], ["--extpass", f"cat {shlex.quote(str(path))}"]):
+        outcome = run("ls", *source, made.root)
+        assert (outcome.code, len(outcome.errors)) == (code, 1)
+
+
+@pytest.mark.parametrize("command", ["", "false", "/does/not/exist", "echo 'x"])
+def test_a_program_that_gives_no_password(run: Run, made: Made, command: str) -> None:
+    """One line says what is wrong with it."""
+    outcome = run("ls", "--extpass", command, made.root)
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert "--extpass" in outcome.errors[0]
+
+
+def on_terminal(typed: List[bytes], *arguments: object) -> "tuple[int, bytes]":
+    """Run a command on a terminal of its own and answer each prompt; (exit code, all that was shown)."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [*COMMAND, *map(str, arguments)], ENVIRONMENT)
+    shown, answers = b"", list(typed)
+    try:
+        while True:
+            shown += os.read(terminal, 1024)
+            # The prompt comes after echo was switched off, which throws away what was typed before.
+            if answers and shown.count(b": ") > len(typed) - len(answers):
+                os.write(terminal, answers.pop(0) + b"\n")
+    except OSError:  # EIO: the program has ended
+        os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.WEXITSTATUS(status), shown
+
+
+def test_a_terminal_is_asked_twice_for_a_new_password(directory: Path) -> None:
+    """Nothing typed is shown; a typing error makes nothing."""
+    command = ["init", "--scryptn", "10", directory]
+    code, shown = on_terminal([b"secret", b"sekret"], *command)
+    assert code == 1
+    assert b"the two passwords differ" in shown
+    assert os.listdir(str(directory)) == []
+    code, shown = on_terminal([b"secret", b"secret"], *command)
+    assert code == 0
+    assert b"secret" not in shown
+    assert on_terminal([b"secret"], "ls", directory)[0] == 0
+    assert on_terminal([b"wrong"], "ls", directory)[0] == 12
+
+
+def test_passwd_changes_the_password(tmp_path: Path, run: Run, made: Made) -> None:
+    """The old one opens no more, the new one does; the content is as before."""
+    new = file_with(tmp_path, b"new\n")
+    key = run("masterkey", "--passfile", made.passfile, made.root).output
+    command = ["passwd", "--scryptn", "10", "--new-passfile", new]
+    assert run(*command, "--passfile", made.passfile, made.root) == (0, b"", [])
+    assert run("ls", "--passfile", made.passfile, made.root).code == 12
+    assert run("cat", "--passfile", new, made.at("f")).output == b"content"
+    assert run("masterkey", "--passfile", new, made.root).output == key
+    assert sorted(path.name for path in made.root.glob("gocryptfs*")) == [
+        "gocryptfs.conf",
+        "gocryptfs.diriv",
+    ]
+
+
+def test_passwd_reads_both_passwords_from_standard_input(
+    run: Run, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one in the first line, the new one in the second."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"sample\nnew\n")))
+    assert run("passwd", "--scryptn", "10", made.root).code == 0
+    assert parse((made.root / "gocryptfs.conf").read_bytes()).unlock(b"new") == made.master_key
+
+
+def test_a_master_key_opens_what_a_forgotten_password_does_not(
+    tmp_path: Path, run: Run, made: Made
+) -> None:
+    """masterkey prints it; from a file it replaces the password, also to set a new one."""
+    key = file_with(tmp_path, run("masterkey", "--passfile", made.passfile, made.root).output)
+    new = file_with(tmp_path, b"new\n")
+    assert run("cat", "--masterkey", key, made.at("f")).output == b"content"
+    command = ["passwd", "--scryptn", "10", "--masterkey", key, "--new-passfile", new]
+    assert run(*command, made.root).code == 0
+    assert run("cat", "--passfile", new, made.at("f")).output == b"content"
+    outcome = run("ls", "--masterkey", new, made.root)
+    assert (outcome.code, len(outcome.errors)) == (12, 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"x" * 70000, b'{"Version": 3}', None], ids=["0", "1", "2", "3", "fifo"]
+)
+def test_a_config_that_cannot_be_read(run: Run, made: Made, content: "bytes | None") -> None:
+    """Exit code 23 and one line; nobody is asked for a password, nothing waits for a FIFO."""
+    config = made.root / "gocryptfs.conf"
+    config.unlink()
+    if content is None:
+        os.mkfifo(str(config))
+    else:
+        config.write_bytes(content)
+    for command in ("info", "ls", "passwd", "masterkey", "verify"):
+        outcome = run(command, made.root)
+        assert (outcome.code, len(outcome.errors)) == (23, 1)
+
+
+def test_a_config_may_be_elsewhere(tmp_path: Path, run: Run, made: Made) -> None:
+    """A view that does not show it, with a copy that was kept: --config."""
+    kept = tmp_path / ".gocryptfs.reverse.conf"
+    (made.root / "gocryptfs.conf").rename(kept)
+    command = ["--config", kept, "--passfile", made.passfile, made.at("f")]
+    assert run("cat", *command).output == b"content"
+
+
+def test_a_plain_directory_with_a_config_is_no_encrypted_tree(
+    tmp_path: Path, run: Run, directory: Path
+) -> None:
+    """But its paths are encrypted and decrypted as its view shows them, with every kind of name."""
+    password = file_with(tmp_path, b"secret\n")
+    key = ["--passfile", password]
+    assert run("init", "--reverse", "--scryptn", "10", *key, directory).code == 0
+    (directory / "d").mkdir()
+    (directory / "d" / ("x" * 200)).write_text("x")
+    outcome = run("ls", *key, directory)
+    assert (outcome.code, len(outcome.errors)) == (6, 1)
+    config = parse((directory / ".gocryptfs.reverse.conf").read_bytes())
+    names = config.name_cipher(config.unlock(b"secret"))
+    first = names.encrypt_name(b"d", reverse.directory_iv(b""))
+    second = names.stored_name(names.encrypt_name(b"x" * 200, reverse.directory_iv(first)))
+    plain, encrypted = f"d/{'x' * 200}", f"{first.decode()}/{second.decode()}"
+    assert run("encrypt-path", *key, f"{directory}/{plain}").output == f"{encrypted}\n".encode()
+    assert run("decrypt-path", *key, f"{directory}/{encrypted}").output == f"{plain}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["lss"],
+        ["ls"],
+        ["ls", "--password", "x", "DIR"],
+        ["init", "--scryptn", "40", "DIR"],
+        ["init", "--longnamemax", "5", "--extpass", "echo x", "EMPTY"],
+        [
+            "init",
+            "--plaintextnames",
+            "--deterministic-names",
+            "--longnamemax",
+            "99",
+            "--extpass",
+            "echo x",
+            "EMPTY",
+        ],
+        ["restore", "DIR"],
+        ["cat", "--extpass", "echo sample", "DIR"],
+        ["verify", "--extpass", "echo sample", "--against", "/does/not/exist", "DIR"],
+        ["ls", "--passfile", "/does/not/exist", "DIR"],
+        ["cat", "--extpass", "echo sample", "DIR/f", "EMPTY"],
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, made: Made, directory: Path, arguments: List[str]) -> None:
+    """No traceback, and exit code 1 (6 for a directory that is none)."""
+    places = {"DIR": str(made.root), "DIR/f": made.at("f"), "EMPTY": str(directory)}
+    outcome = run(*(places.get(word, word) for word in arguments))
+    assert outcome.code in (1, 6)
+    assert len(outcome.errors) == 1, outcome.errors
+    assert outcome.errors[0].startswith("fusepy-vault")
+    assert os.listdir(str(directory)) == []
+
+
+def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    """Control characters are shown, not obeyed; through a pipe names are as they are."""
+    made = make(tmp_path, {b"\x1b[2Jx\n": b"", "ä".encode(): b""})
+    command = ["ls", "--passfile", made.passfile, made.root]
+    _, shown = on_terminal([], *command)
+    assert shown == b"\\x1b[2Jx\\n\r\n" + "ä".encode() + b"\r\n"
+
+
+def test_a_reader_that_goes_away_is_no_mistake(made: Made) -> None:
+    """ls | head: no traceback."""
+    made.add_name(b"", b"big").write_bytes(made.encrypt(bytes(1 << 20)))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "cat", "--passfile", str(made.passfile), made.at("big")]
+    process = subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    os.close(writer)
+    _, errors = process.communicate(timeout=20)
+    assert errors == b""
+
+
+def test_speed_is_measured(run: Run) -> None:
+    """A line for each cipher that there is."""
+    lines = run("speed").output.decode().splitlines()
+    assert [line.split(":")[0] for line in lines][:2] == ["AES-GCM", "AES-SIV"]
+
+
+def test_help_says_where_passwords_come_from(run: Run) -> None:
+    """And no option takes one."""
+    outcome = run("--help")
+    assert outcome.code == 0
+    assert b"standard input" in outcome.output
+    assert PASSWORD not in outcome.output

@@ -1,0 +1,180 @@
+"""Verify names each thing that is damaged or differs, and says 26."""
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import termios
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from fusepy_legacy.crypt.content import BLOCK_SIZE
+from tests.vault_trees import (
+    COMMAND,
+    ENVIRONMENT,
+    Link,
+    Made,
+    Outcome,
+    Tree,
+    make,
+    runner,
+    sparse_file,
+)
+
+Run = Callable[..., Outcome]
+DATA = os.urandom(300 * BLOCK_SIZE)
+TREE: Tree = {b"a": b"first", b"d": {b"big": DATA, b"e": {b"f": b"deep"}}, b"l": Link(b"a")}
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Run a command in this process."""
+    return runner(capfdbinary.readouterr)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """An encrypted tree."""
+    return make(tmp_path, TREE)
+
+
+@pytest.fixture
+def plain(made: Made, run: Run, tmp_path: Path) -> Path:
+    """The plain tree."""
+    assert run("restore", "--passfile", made.passfile, made.root, tmp_path / "plain").code == 0
+    return tmp_path / "plain"
+
+
+def test_a_good_tree_is_good(made: Made, run: Run, plain: Path) -> None:
+    """With and without a directory to compare with; quiet is quiet."""
+    size = len(DATA) + 9
+    text = f"4 files, 3 directories, {size} bytes, 0 of them holes\n".encode()
+    assert run("verify", "--passfile", made.passfile, made.root) == (0, text, [])
+    outcome = run("verify", "--passfile", made.passfile, "--against", plain, made.root)
+    assert outcome == (0, text, [])
+    assert run("verify", "-q", "--passfile", made.passfile, made.root) == (0, b"", [])
+
+
+def test_each_bad_block_is_reported(made: Made, run: Run) -> None:
+    """With its number, and the plain and the encrypted name of its file; as JSON, too."""
+    made.damage(b"d/big", 0, 255, 256, 299)
+    made.damage(b"d/e/f", 0)
+    big, deep = made.encrypted(b"d/big"), made.encrypted(b"d/e/f")
+    outcome = run("verify", "-q", "--passfile", made.passfile, made.root)
+    assert (outcome.code, outcome.output) == (26, b"")
+    assert outcome.errors == [
+        *(f"d/big ({big}): block {n}: does not authenticate" for n in (0, 255, 256, 299)),
+        f"d/e/f ({deep}): block 0: does not authenticate",
+    ]
+    outcome = run("verify", "--json", "--passfile", made.passfile, made.at("d/big"))
+    assert (outcome.code, outcome.errors) == (26, [])
+    result = json.loads(outcome.output)
+    assert (result["files"], result["bytes"]) == (1, len(DATA))
+    first = {"path": "d/big", "encrypted": big, "block": 0, "problem": "does not authenticate"}
+    assert result["damage"][0] == first
+    assert [item["block"] for item in result["damage"]] == [0, 255, 256, 299]
+
+
+def test_only_what_is_asked_for_is_read(made: Made, run: Run) -> None:
+    """Damage elsewhere does not matter."""
+    made.damage(b"d/big", 7)
+    assert run("verify", "--passfile", made.passfile, made.at("d/e"), made.at("a")).code == 0
+
+
+def test_two_files_that_were_swapped_authenticate_but_differ(
+    made: Made, run: Run, plain: Path
+) -> None:
+    """As do old versions: only a comparison finds them."""
+    one, other = made.stored[b"a"], made.stored[b"d/e/f"]
+    data = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(data)
+    assert run("verify", "--passfile", made.passfile, made.root).code == 0
+    outcome = run("verify", "--passfile", made.passfile, "--against", plain, made.root)
+    assert outcome.code == 26
+    assert [line.split(" ")[0] for line in outcome.errors] == ["a", "d/e/f"]
+
+
+@pytest.mark.parametrize("how", ["content", "size", "type", "gone", "target", "more", "zeros"])
+def test_any_difference_is_found(made: Made, run: Run, plain: Path, how: str) -> None:
+    """Exactly that one is named."""
+    expected = "d/big"
+    path = plain / expected
+    if how == "content":
+        path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    elif how == "size":
+        path.write_bytes(DATA + b"x")
+    elif how == "type":
+        path.unlink()
+        path.mkdir()
+    elif how == "gone":
+        path.unlink()
+    elif how == "zeros":
+        path.unlink()
+        os.truncate(str(path.parent), 0) if path.is_dir() else path.write_bytes(bytes(len(DATA)))
+    elif how == "target":
+        expected = "l"
+        (plain / "l").unlink()
+        (plain / "l").symlink_to("b")
+    else:
+        expected = "d/more"
+        (plain / "d" / "more").write_text("x")
+    outcome = run("verify", "--passfile", made.passfile, "--against", plain, made.root)
+    assert outcome.code == 26
+    assert [line.split(" ")[0] for line in outcome.errors] == [expected]
+
+
+def test_holes_are_compared_and_counted(tmp_path: Path, run: Run) -> None:
+    """A hole equals zeros and a hole, and nothing else."""
+    made = make(tmp_path, {b"f": b""})
+    data = os.urandom(BLOCK_SIZE)
+    sparse_file(made, made.stored[b"f"], 1000 * BLOCK_SIZE, data, 500 * BLOCK_SIZE)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+
+    def verify() -> Outcome:
+        return run("verify", "--passfile", made.passfile, "--against", plain, made.root)
+
+    (plain / "f").write_bytes(bytes(500 * BLOCK_SIZE) + data + bytes(499 * BLOCK_SIZE))
+    assert verify().output.endswith(f"bytes, {999 * BLOCK_SIZE} of them holes\n".encode())
+    for position in (0, 499 * BLOCK_SIZE, 501 * BLOCK_SIZE, 1000 * BLOCK_SIZE - 1):
+        with open(str(plain / "f"), "r+b") as file:
+            file.seek(position)
+            file.write(b"x")
+            file.flush()
+            assert verify().code == 26
+            file.seek(position)
+            file.write(b"\0")
+        assert verify().code == 0
+
+
+def test_there_is_a_bar_on_a_terminal_only(made: Made, tmp_path: Path) -> None:
+    """With rate and time left; damage is said above it; -q silences the bar, not the damage."""
+    made.damage(b"d/big", 9)
+    for options, shown in (["-q"], False), ([], True):
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        process = subprocess.Popen(
+            [*COMMAND, "verify", *options, "--passfile", str(made.passfile), str(made.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=end,
+            env=ENVIRONMENT,
+        )
+        os.close(end)
+        printed = b""
+        try:
+            while True:
+                printed += os.read(terminal, 4096)
+        except OSError:  # EIO: the other end is closed
+            os.close(terminal)
+        process.communicate(timeout=20)
+        assert process.returncode == 26
+        assert b"block 9: does not authenticate" in printed
+        assert (b"100%|" in printed and b"B/s" in printed and b"<00:00" in printed) == shown, (
+            printed
+        )
