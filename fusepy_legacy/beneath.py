@@ -148,7 +148,8 @@ class Beneath:
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a file as open(2) does, never following a symlink; return its descriptor.
 
-        ELOOP: the last component, or one on the way, is a symlink. EXDEV: the path would leave the root.
+        ELOOP or ENOTDIR: the last component, or one on the way, is a symlink. EXDEV: the path would leave
+        the root.
         """
         flags = flags & _OPEN_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
         if isinstance(path, Held):

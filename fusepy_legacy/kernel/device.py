@@ -2,8 +2,8 @@
 
 Waiting costs more than serving: after a request the kernel usually sends the next within microseconds, and
 a thread that has gone to sleep takes longer to wake up than the request takes. So a reader polls for a
-while before it sleeps. Measured on Linux 6.18, 2 cores, CPython 3.11, without and with 30 µs of polling:
-create+close 230 and 130 µs, open+read+close 125 and 50 µs, unlink 150 and 66 µs; 100 µs gained nothing more.
+while before it sleeps. A stat of a missing name, Linux 6.18, 2 virtual cores, CPython 3.11: 66 µs without
+polling and with 5 µs of it, 42 with 30, 41 with 100; 65 with a blocking read(2) instead of poll(2).
 """
 
 import errno
