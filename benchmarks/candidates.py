@@ -32,6 +32,10 @@ def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
         Candidate("bindfs", ("bindfs", "-f", "--multithreaded", "{root}", "{mountpoint}")),
         Candidate("stock", (*_PASSTHROUGH, "root={root},allow_other,engine=stock")),
         Candidate("kernel", (*_PASSTHROUGH, "root={root},allow_other,engine=kernel")),
+        # The same with every byte through the file object, as a class with its own read has it.
+        Candidate(
+            "no_kernel_io", (*_PASSTHROUGH, "root={root},allow_other,engine=kernel,no_kernel_io")
+        ),
     ]
     if passthrough_hp is not None:
         command = (os.path.abspath(passthrough_hp), "--foreground", "{root}", "{mountpoint}")

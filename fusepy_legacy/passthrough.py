@@ -140,6 +140,8 @@ class PassthroughFile:
         Returns the `fuse.Flock` that is in the way, or one of type F_UNLCK, for F_GETLK; else None.
         """
         locks = self.filesystem.locks
+        if l_type == fcntl.F_UNLCK and not locks.holds_any():
+            return None  # what each close(2) asks for
         lock = Lock(l_type, l_start, l_len, l_pid)
         if cmd == fcntl.F_GETLK:
             found = locks.test(self.fd, owner, lock)
@@ -148,9 +150,7 @@ class PassthroughFile:
             return fuse.Flock(
                 l_type=found.type, l_start=found.start, l_len=found.length, l_pid=found.pid
             )
-        if locks.holds_any() or l_type != fcntl.F_UNLCK:
-            wait = cmd == fcntl.F_SETLKW
-            locks.set(self.fd, owner, lock, wait, self.filesystem.interrupted())
+        locks.set(self.fd, owner, lock, cmd == fcntl.F_SETLKW, self.filesystem.interrupted())
         return None
 
 

@@ -356,6 +356,17 @@ def test_renaming_a_directory_costs_the_same_however_much_is_below() -> None:
     assert min(costs[0]) > 0
 
 
+def test_a_small_table_is_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORGET costs the same however many nodes are known: only what was once large is copied."""
+    copies: List[None] = []
+    monkeypatch.setattr(NodeTable, "_compact", lambda table: copies.append(None))
+    table = NodeTable()
+    for node in known(table, *(f"/{number}" for number in range(1000))):
+        table.forget(node.id, 1)
+    assert len(table) == 1
+    assert copies == []
+
+
 @pytest.mark.parametrize(("use_ino", "directories"), [(False, 20), (True, 100)])
 def test_memory_of_a_node(use_ino: bool, directories: int) -> None:
     """At most 1,000 bytes each, names of 20 letters included; it is given back after FORGET."""

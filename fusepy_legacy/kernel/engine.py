@@ -92,6 +92,7 @@ class Engine:
             self.negative_entry = abi.ENTRY_OUT.pack(
                 0, 0, negative[0], 0, negative[1], 0, *(0,) * 16
             )
+        self.open_flags = _open_flags(self.options)
 
     # Requests
 
@@ -298,6 +299,14 @@ def _seconds(text: Union[str, bool]) -> Tuple[int, int]:
     """Return a timeout option as seconds and nanoseconds."""
     seconds = float(text)
     return int(seconds), int(seconds % 1 * 1000000000)
+
+
+def _open_flags(options: _OptionDict) -> int:
+    """Return the FOPEN_ flags that all opens have."""
+    flags = abi.FOPEN_DIRECT_IO if "direct_io" in options else 0
+    # With auto_cache, INIT_AUTO_INVAL_DATA drops what is cached when size or mtime change.
+    auto_cache = "auto_cache" in options and "noauto_cache" not in options
+    return flags | abi.FOPEN_KEEP_CACHE if auto_cache or "kernel_cache" in options else flags
 
 
 def _keeps_nodes(options: _OptionDict) -> bool:

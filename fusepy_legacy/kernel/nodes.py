@@ -15,9 +15,11 @@ Paths are built from the directories' prefixes. A prefix is cached in its direct
 generation: renaming a directory starts the next, so it costs the same however large the tree below is.
 """
 
-import contextlib
 import threading
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from types import TracebackType
+from typing import Dict, List, Optional, Set, Tuple, Type
+
+from fusepy_legacy.kernel.memory import empty_free_lists
 
 FileId = Tuple[int, int]  # st_dev, st_ino
 Name = Tuple["Node", str]
@@ -56,6 +58,30 @@ class Node:
         self.generation = -1
         self.file_id = file_id
         self.opens: Optional[List[int]] = None
+
+
+class Move:
+    """Context manager: one rename that is under way."""
+
+    __slots__ = ("settled", "under_way")
+
+    def __init__(self, settled: threading.Condition, under_way: Set[object]) -> None:
+        self.settled = settled
+        self.under_way = under_way
+
+    def __enter__(self) -> None:
+        with self.settled:
+            self.under_way.add(self)
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        with self.settled:
+            self.under_way.remove(self)
+            self.settled.notify_all()
 
 
 class NodeTable:
@@ -207,18 +233,9 @@ class NodeTable:
                 self._remove_name(node, parent, name)
                 self._drop_unneeded(node)
 
-    @contextlib.contextmanager
-    def moving(self) -> Iterator[None]:
+    def moving(self) -> "Move":
         """Around a rename: from before the filesystem does it until the names here are the new ones."""
-        token = object()
-        with self._settled:
-            self._under_way.add(token)
-        try:
-            yield
-        finally:
-            with self._settled:
-                self._under_way.remove(token)
-                self._settled.notify_all()
+        return Move(self._settled, self._under_way)
 
     def settle(self) -> bool:
         """Wait for the renames that are under way; tell whether there were any."""
@@ -320,7 +337,7 @@ class NodeTable:
             self._peak = max(self._peak, len(self.by_id))
             del self.by_id[node.id]
             self._disown(node)
-            if len(self.by_id) < self._peak // 4:
+            if self._peak > _COMPACT_FROM and len(self.by_id) < self._peak // 4:
                 self._compact()
 
     def _compact(self) -> None:
@@ -328,3 +345,4 @@ class NodeTable:
         self.by_id = dict(self.by_id)
         self._by_file_id = dict(self._by_file_id)
         self._peak = max(len(self.by_id), _COMPACT_FROM)
+        empty_free_lists()

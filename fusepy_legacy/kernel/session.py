@@ -10,6 +10,7 @@ from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.daemon import Daemon
 from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
 from fusepy_legacy.kernel.engine import Engine
+from fusepy_legacy.kernel.memory import give_back_large_blocks
 from fusepy_legacy.kernel.mounting import Mount, sync_filesystem
 from fusepy_legacy.kernel.operations import Callback, call
 from fusepy_legacy.kernel.options import MountArguments
@@ -43,6 +44,7 @@ class Session:
         self._wanted = wanted
         self._ended = threading.Event()
         self._exiting = threading.Lock()
+        self._exit_early = False
         self.engine = Engine(callbacks, arguments.options, wanted)
         self._mount: Optional[Mount] = None
         self._device: Optional[Device] = None
@@ -55,31 +57,24 @@ class Session:
         """
         daemon = Daemon(self._arguments.foreground)
         daemon.fork()
+        restore = self._take_signals()  # before the mount, which must not outlive us
         try:
-            self._mount = Mount(str(self._arguments.mountpoint), self._arguments.options)
-        except OSError as error:
-            raise SessionError(
-                f"cannot mount {self._arguments.mountpoint}: {error.strerror}"
-            ) from error
-        options = self._arguments.options
-        spin = float(options["spin"]) / 1e6 if "spin" in options else DEFAULT_SPIN
-        self._device = Device(self._mount.descriptor, spin)
-        self.engine.on_ready = daemon.ready
-        self.engine.on_failure = self.exit
-        self.engine.notify = self._notify
-        self.engine.backings.open = self._device.open_backing
-        self.engine.backings.close = self._device.close_backing
-        try:
-            self._serve()
+            self._start(daemon)
+            try:
+                self._serve()
+            finally:
+                self._finish()
         finally:
-            self._finish()
+            restore()
         if self.engine.failure is not None:
             failure = self.engine.failure
             raise SessionError(f"fsinit failed: {describe(failure)}") from failure
 
     def exit(self) -> None:
         """Unmount and let `run` return; programs that still use the mount get ENOTCONN."""
-        if self._exiting.acquire(blocking=False):
+        if self._device is None:
+            self._exit_early = True  # a signal; `_start` comes back to it
+        elif self._exiting.acquire(blocking=False):
             # Unmounting makes requests (what is not written back yet), so the loop must go on.
             threading.Thread(target=self._unmount, name="fuse-unmount", daemon=True).start()
 
@@ -93,22 +88,38 @@ class Session:
         )
         return True
 
+    def _start(self, daemon: Daemon) -> None:
+        """Mount, and tell the engine what it reaches the kernel by."""
+        try:
+            self._mount = Mount(str(self._arguments.mountpoint), self._arguments.options)
+        except OSError as error:
+            raise SessionError(
+                f"cannot mount {self._arguments.mountpoint}: {error.strerror}"
+            ) from error
+        give_back_large_blocks()
+        options = self._arguments.options
+        spin = float(options["spin"]) / 1e6 if "spin" in options else DEFAULT_SPIN
+        self._device = Device(self._mount.descriptor, spin)
+        self.engine.on_ready = daemon.ready
+        self.engine.on_failure = self.exit
+        self.engine.notify = self._notify
+        self.engine.backings.open = self._device.open_backing
+        self.engine.backings.close = self._device.close_backing
+        if self._exit_early:
+            self.exit()
+
     def _serve(self) -> None:
         assert self._device is not None
         options = self._arguments.options
         limit = int(options.get("workers", DEFAULT_WORKERS)) if self._multithreaded else 1
         workers = Workers(self._device, self.engine, limit, self._ended.set)
-        restore = self._take_signals()
-        try:
-            if self._multithreaded and limit > 1:
-                workers.start()
-                self._ended.wait()
-            else:
-                # In the calling thread, as fuse-python's engine: handlers may keep to one thread's objects.
-                workers.run_alone()
-                self._ended.set()
-        finally:
-            restore()
+        if self._multithreaded and limit > 1:
+            workers.start()
+            self._ended.wait()
+        else:
+            # In the calling thread, as fuse-python's engine: handlers may keep to one thread's objects.
+            workers.run_alone()
+            self._ended.set()
 
     def _finish(self) -> None:
         """Undo the mount whatever ended the loop, and say goodbye to the filesystem."""

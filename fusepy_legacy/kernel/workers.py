@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_WORKERS = 10  # as many as libfuse 2.9 keeps: lib/fuse_loop_mt.c
 SLOW = 2e-3  # seconds
 _TICK = 0.01  # seconds
-_IDLE_TICKS = 100  # after which the watcher sleeps until the next request
+_IDLE_TICKS = 10  # after which the watcher sleeps until the next request
 _WEIGHT = 0.2  # of the newest duration in a request kind's average
 
 _OPCODE = struct.Struct("=I")  # of abi.IN_HEADER, behind its length

@@ -113,6 +113,34 @@ def test_one_thread(engine: str, sides: Sides, options: List[str], switches: Lis
             assert ((sides.mount / "file").read_text() == "MainThread") is expected
 
 
+SIGNALLED_WHILE_MOUNTING = """
+import os, signal, sys
+from fusepy_legacy.kernel import session
+from fusepy_legacy.passthrough import Passthrough
+class Mount(session.Mount):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+session.Mount = Mount
+mirror = Passthrough()
+mirror.root = sys.argv.pop(1)
+sys.exit(mirror.run())
+"""
+
+
+def test_a_signal_while_mounting(engine: str, sides: Sides) -> None:
+    """A signal between mount(2) and the first request ends the mount too; nothing dead stays behind."""
+    command = [sys.executable, "-c", SIGNALLED_WHILE_MOUNTING, str(sides.backing)]
+    try:
+        ended = subprocess.run(
+            [*command, str(sides.mount), "-f"], timeout=20, stderr=subprocess.PIPE
+        )
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert not is_mounted(sides.mount)
+    finally:
+        unmount(sides.mount)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_writes_back_what_is_mapped(mirror: Mirror, name: str) -> None:
     """Dirty pages of a shared mapping reach the backing file before the process ends, which it does."""

@@ -1,11 +1,10 @@
 """Requests about open files: OPEN, CREATE, READ, WRITE, RELEASE and the rest."""
 
-import contextlib
 import errno
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING, Any, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
@@ -30,11 +29,14 @@ def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     handler = engine.operations.open
     value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
-    with _closing_on_error(engine, path, flags, value, kept):
+    try:
         if kept and not _is_of_node(engine, node, path, value):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if open_flags & abi.OPEN_KILL_SUIDGID:
             metadata.kill_privileges(engine, node, None)
+    except BaseException:
+        _take_back(engine, path, flags, value, kept)
+        raise
     return _opened(engine, engine.handles.add(node, value, kept, path, flags))
 
 
@@ -53,8 +55,11 @@ def create(
     path = engine.child_path(parent, name)
     handler = engine.required("create")
     value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
-    with _closing_on_error(engine, path, flags, value, kept):
+    try:
         entry = engine.entry(parent, name, _status_of(engine, path, value, kept))
+    except BaseException:
+        _take_back(engine, path, flags, value, kept)
+        raise
     node = engine.nodes.by_id[abi.ENTRY_OUT.unpack_from(entry)[0]]
     handle = engine.handles.add(node, value, kept, path, flags)
     return entry + _opened(engine, handle)
@@ -67,25 +72,21 @@ def tmpfile(
     path = engine.path(parent)
     handler = engine.required("tmpfile")
     value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
-    with _closing_on_error(engine, path, flags, value, kept):
+    try:
         status = _status_of(engine, path, value, kept)
         attributes = engine.attributer(status, 0)
         abi.ATTR.pack(*attributes)
+    except BaseException:
+        _take_back(engine, path, flags, value, kept)
+        raise
     node = engine.nodes.anonymous(engine.file_id(status))
     handle = engine.handles.add(node, value, kept, path, flags)
     return engine.pack_entry(node, attributes) + _opened(engine, handle)
 
 
-@contextlib.contextmanager
-def _closing_on_error(
-    engine: "Engine", path: str, flags: int, value: Any, kept: bool
-) -> Iterator[None]:
-    """Release a file that was opened when what follows fails: the kernel will not ask for it."""
-    try:
-        yield
-    except BaseException:
-        _release(engine, path, flags, (value,) if kept else ())
-        raise
+def _take_back(engine: "Engine", path: str, flags: int, value: Any, kept: bool) -> None:
+    """Release a file that was opened when what followed failed: the kernel will not ask for it."""
+    _release(engine, path, flags, (value,) if kept else ())
 
 
 def _status_of(engine: "Engine", path: str, value: Any, kept: bool) -> Any:
@@ -138,15 +139,12 @@ def _backing_id(engine: "Engine", handle: Handle) -> int:
 
 def _open_flags(engine: "Engine", handle: Handle) -> int:
     """Return FOPEN_ flags: what the file object says of itself, and the mount's options."""
-    options = engine.options
-    flags = 0
+    flags = engine.open_flags
     value = handle.object
-    if "direct_io" in options or getattr(value, "direct_io", False):
+    if getattr(value, "direct_io", False):
         flags |= abi.FOPEN_DIRECT_IO
-    if "kernel_cache" in options or getattr(value, "keep_cache", False):
+    if getattr(value, "keep_cache", False):
         flags |= abi.FOPEN_KEEP_CACHE
-    elif "auto_cache" in options and "noauto_cache" not in options:
-        flags |= abi.FOPEN_KEEP_CACHE  # INIT_AUTO_INVAL_DATA drops it when size or mtime change
     return flags
 
 
