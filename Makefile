@@ -8,7 +8,7 @@ TESTS ?= tests
 
 # fuse-python is built against libfuse 2 when it is installed.
 BUILD_PACKAGES = gcc pkg-config libfuse-dev fuse3 python3-dev python3-venv git
-TEST_PACKAGES = acl attr gocryptfs rsync sqlite3 util-linux
+TEST_PACKAGES = acl attr borgbackup gocryptfs restic rsync sqlite3 util-linux
 
 BENCH_PACKAGES = bindfs
 

@@ -241,8 +241,8 @@ class Benchmark:
                     serving = stack.enter_context(Serving(candidate, root, mountpoint))
                     with _killed_when_hanging(serving):
                         self.memory[candidate.name] = measure_memory(
-                            str(mountpoint / "small"),
-                            str(mountpoint / "tree"),
+                            str(serving.directory / "small"),
+                            str(serving.directory / "tree"),
                             serving.resident_bytes,
                             drop_caches,
                         )

@@ -19,10 +19,15 @@ _PASSTHROUGH = (sys.executable, "-m", "fusepy_legacy", "{mountpoint}", "-f", "-o
 
 
 class Candidate(NamedTuple):
-    """A program that serves `{mountpoint}` in the foreground; without a command, the directory itself."""
+    """A program that serves `{mountpoint}` in the foreground; without a command, the directory itself.
+
+    With `roots`, `{mountpoint}.ini` is a roots file with these labels; the last one is of the root that is
+    measured, the others are of empty directories.
+    """
 
     name: str
     command: Tuple[str, ...]
+    roots: Tuple[str, ...] = ()
 
 
 def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
@@ -35,6 +40,11 @@ def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
         # The same with every byte through the file object, as a class with its own read has it.
         Candidate(
             "no_kernel_io", (*_PASSTHROUGH, "root={root},allow_other,engine=kernel,no_kernel_io")
+        ),
+        Candidate(
+            "roots",
+            (*_PASSTHROUGH, "roots={mountpoint}.ini,allow_other,engine=kernel"),
+            roots=("other", "measured"),
         ),
     ]
     if passthrough_hp is not None:
@@ -80,7 +90,9 @@ class Serving:
 
     def __init__(self, candidate: Candidate, root: Path, mountpoint: Path) -> None:
         self.name = candidate.name
-        self.directory = mountpoint if candidate.command else root
+        self.directory = mountpoint.joinpath(*candidate.roots[-1:]) if candidate.command else root
+        self._root = root
+        self._roots = candidate.roots
         self._mountpoint = mountpoint
         self._command = [
             word.format(root=root, mountpoint=mountpoint) for word in candidate.command
@@ -91,6 +103,8 @@ class Serving:
         if not self._command:
             return self
         self._mountpoint.mkdir(exist_ok=True)
+        if self._roots:
+            self._write_roots()
         self._output = tempfile.TemporaryFile()  # not a pipe: nobody reads while it is measured
         try:
             # A session of its own: Ctrl-C is for the measuring process, which unmounts.
@@ -162,6 +176,15 @@ class Serving:
         """End a process that does not answer; what waits for it gets an error."""
         if self._process is not None:
             self._process.kill()
+
+    def _write_roots(self) -> None:
+        sections = []
+        for label in self._roots[:-1]:
+            path = self._mountpoint.with_name(f"{self._mountpoint.name}-{label}")
+            path.mkdir(exist_ok=True)
+            sections.append(f"[{label}]\npath = {path}\n")
+        sections.append(f"[{self._roots[-1]}]\npath = {self._root}\n")
+        Path(f"{self._mountpoint}.ini").write_text("\n".join(sections))
 
     def _is_mounted(self) -> bool:
         return filesystem_types().get(str(self._mountpoint), "").startswith("fuse")

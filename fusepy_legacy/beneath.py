@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from types import TracebackType
-from typing import List, NamedTuple, Optional, Tuple, Type
+from typing import List, NamedTuple, Optional, Tuple, Type, Union
 
 from fusepy_legacy import syscalls
 
@@ -60,15 +60,25 @@ class Covered(NamedTuple):
     descriptor: int
 
 
+class MountPoint(NamedTuple):
+    """Where the mirror is mounted, without symlinks, and a descriptor from before."""
+
+    path: str
+    descriptor: int
+
+
 class Parent:
-    """Context manager: the (descriptor, name) of a file's directory and its name there."""
+    """Context manager: the (descriptor, name) of a file's directory and its name there.
 
-    __slots__ = ("descriptor", "name", "owned")
+    Without an `owner` the descriptor is its own to close; the owner keeps it open as long as it lives.
+    """
 
-    def __init__(self, descriptor: int, name: str, owned: bool) -> None:
+    __slots__ = ("descriptor", "name", "owner")
+
+    def __init__(self, descriptor: int, name: str, owner: "Optional[Beneath]" = None) -> None:
         self.descriptor = descriptor
         self.name = name
-        self.owned = owned
+        self.owner = owner
 
     def __enter__(self) -> Tuple[int, str]:
         return self.descriptor, self.name
@@ -79,7 +89,7 @@ class Parent:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        if self.owned:
+        if self.owner is None:
             os.close(self.descriptor)
 
 
@@ -116,14 +126,16 @@ class Beneath:
     Raises OSError as open(2) does when the root cannot be opened.
     """
 
-    def __init__(self, root: str, mountpoint: Optional[str] = None) -> None:
-        """Open `root`; `mountpoint` is where the mirror will be mounted, None when nowhere."""
+    def __init__(self, root: str, mountpoint: Union[str, MountPoint, None] = None) -> None:
+        """Open `root`; `mountpoint` is where the mirror will be mounted, None when nowhere.
+
+        Where it is mounted already, only a MountPoint still tells what is below.
+        """
         self.descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.covered: Optional[Covered] = None
         try:
             if mountpoint is not None:
-                where = os.path.realpath(root), os.path.realpath(mountpoint)
-                self.covered = self._covered_by(*where)
+                self.covered = self._covered_by(os.path.realpath(root), mountpoint)
             self._open_below = self._openat2 if self._has_openat2() else self._walk
         except BaseException:
             self.close()
@@ -180,8 +192,8 @@ class Beneath:
         if name == "..":
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
         if not slash:
-            return Parent(directory, name, owned=False)
-        return Parent(self._open_long(directory, head, _DIRECTORY, 0), name, owned=True)
+            return Parent(directory, name, self)
+        return Parent(self._open_long(directory, head, _DIRECTORY, 0), name)
 
     def reference(self, path: str) -> Reference:
         """Return a context manager that gives a path in /proc for calls without a descriptor form."""
@@ -206,17 +218,24 @@ class Beneath:
         head, _, name = self.covered.path.rpartition("/")
         return name if head == directory.rstrip("/") else None
 
-    def _covered_by(self, root: str, mountpoint: str) -> Optional[Covered]:
+    @staticmethod
+    def _covered_by(root: str, mountpoint: Union[str, MountPoint]) -> Optional[Covered]:
         """Hold on to the mount point's directory when it lies inside the root.
 
         Walking into it later would enter the mirror itself, and wait for its own answer. The descriptor
         still means the directory below.
         """
+        path = (
+            mountpoint.path if isinstance(mountpoint, MountPoint) else os.path.realpath(mountpoint)
+        )
         prefix = root.rstrip("/") + "/"
-        if not mountpoint.startswith(prefix):
+        if not path.startswith(prefix):
             return None
-        descriptor = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return Covered("/" + mountpoint[len(prefix) :], descriptor)
+        if isinstance(mountpoint, MountPoint):
+            descriptor = os.dup(mountpoint.descriptor)
+        else:
+            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Covered("/" + path[len(prefix) :], descriptor)
 
     def _locate(self, path: str) -> Tuple[int, str]:
         """Return the descriptor to start from and the path relative to it."""

@@ -7,20 +7,26 @@ system's descriptor. All raise OSError, as the calls they make do.
 
 import errno
 import fcntl
+import logging
 import os
 import select
+import signal
 import stat
 from typing import Any, Iterator, List, Optional, Sequence, Union
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.beneath import Beneath, Held
+from fusepy_legacy.beneath import Held
 from fusepy_legacy.binding import fuse
-from fusepy_legacy.dirents import DirectoryStream
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE, MountError
 from fusepy_legacy.filesystem import Filesystem
 from fusepy_legacy.identity import ActingAs
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.locks import Lock, LockTable, wait_for
+from fusepy_legacy.root import Root, Rules
+from fusepy_legacy.roots import Roots
+from fusepy_legacy.signals import SignalThread
+
+logger = logging.getLogger(__name__)
 
 # asm-generic/ioctl.h and linux/fs.h: the inode flags and version of lsattr and chattr.
 _FS_IOC_GETFLAGS = 0x80086601
@@ -33,8 +39,9 @@ _UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
 class PassthroughFile:
     """One open file.
 
-    `filesystem` is the Passthrough it belongs to; `fd` is its descriptor, and `fileno()` says so to the
-    engine. A subclass that transforms data overrides `read` and `write`.
+    `filesystem` is the Passthrough it belongs to, `root` the directory of it that the file is in; `fd` is
+    its descriptor, and `fileno()` says so to the engine. A subclass that transforms data overrides `read`
+    and `write`.
     """
 
     filesystem: "Passthrough"
@@ -46,7 +53,9 @@ class PassthroughFile:
         """Open a file, or create it with `mode`: open(2)."""
         # O_DIRECT asks for aligned buffers, which Python's are not; it holds between program and kernel.
         flags &= ~os.O_DIRECT
+        self.root = self.filesystem.beneath.at(path, making=bool(mode))
         self.fd = self.filesystem.open_beneath(path, flags, *mode)
+        self.root.opened()
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -73,6 +82,7 @@ class PassthroughFile:
     def release(self, flags: int) -> None:
         """Close the descriptor; called once, after the last close of a program."""
         os.close(self.fd)
+        self.root.released()
 
     def fsync(self, datasync: bool) -> None:
         """Bring the file to the disk: fsync(2), or fdatasync(2)."""
@@ -83,7 +93,7 @@ class PassthroughFile:
 
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, also of a file without a name: fstat(2)."""
-        return os.fstat(self.fd)
+        return self.root.shown(os.fstat(self.fd), self.fd)
 
     def ftruncate(self, length: int) -> None:
         """Cut or extend the file: ftruncate(2)."""
@@ -93,19 +103,25 @@ class PassthroughFile:
 
     def fchmod(self, mode: int) -> None:
         """Set the permission bits of a file without a name: fchmod(2)."""
+        self.root.check_writable()
         os.fchmod(self.fd, stat.S_IMODE(mode))
 
     def fchown(self, uid: int, gid: int) -> None:
         """Set owner and group of a file without a name: fchown(2)."""
+        self.root.check_writable()
         os.fchown(self.fd, uid, gid)
 
     def futimens(self, atime: syscalls.Timestamp, mtime: syscalls.Timestamp) -> None:
         """Set the times of a file without a name: futimens(3)."""
+        self.root.check_writable()
         syscalls.futimens(self.fd, atime, mtime)
 
     def linkat(self, path: str) -> None:
         """Give an open file a (new) name: linkat(2) with a path in /proc."""
-        with self.filesystem.beneath.parent(path) as (directory, name):
+        beneath = self.filesystem.beneath
+        if beneath.at(path) is not self.root:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        with beneath.new(path, stat.S_IFREG) as (directory, name):
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
 
     def fallocate(self, mode: int, offset: int, length: int) -> None:
@@ -155,17 +171,13 @@ class PassthroughFile:
 
 
 class PassthroughDirectory:
-    """One open directory, read in pieces from its descriptor."""
+    """One open directory, read in pieces from its descriptor; `stream` holds it."""
 
     filesystem: "Passthrough"
 
     def __init__(self, path: str) -> None:
         """Open a directory: open(2) with O_DIRECTORY."""
-        beneath = self.filesystem.beneath
-        self.fd = beneath.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        self.path = path
-        self.stream = DirectoryStream(self.fd)
-        self.covered = beneath.covered_name(path)
+        self.stream = self.filesystem.beneath.opendir(path)
 
     def readdir(self, offset: int) -> Iterator[Any]:
         """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
@@ -178,24 +190,24 @@ class PassthroughDirectory:
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""
-        if name == self.covered:
-            return self.filesystem.beneath.stat(f"{self.path.rstrip('/')}/{name}")
-        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        return self.stream.stat(name)
 
     def fsyncdir(self, datasync: bool) -> None:
         """Bring the directory to the disk: fsync(2)."""
-        if datasync:
-            os.fdatasync(self.fd)
-        else:
-            os.fsync(self.fd)
+        self.stream.sync(datasync)
 
     def releasedir(self) -> None:
         """Close the descriptor."""
-        os.close(self.fd)
+        self.stream.close()
 
 
 class Passthrough(Filesystem):
     """A mirror of the directory `root`, set by `-o root=DIR` or by a subclass before `main`.
+
+    With `roots`, the name of a file, it is one of several directories, each under its label (roots_file.py).
+    `beneath` finds what a path means in either.
+
+    With `one_file_system`, a directory of `root` on which another filesystem is mounted is shown empty.
 
     With `relative_symlinks`, a link to an absolute path below the root reads as a relative one, so that it
     leads to the mirror of what it points at.
@@ -206,13 +218,26 @@ class Passthrough(Filesystem):
     wanted = frozenset(("atomic_o_trunc", "posix_acl"))
 
     root: Optional[str] = None
+    roots: Optional[str] = None
+    one_file_system = False
     relative_symlinks = False
-    beneath: Beneath  # from prepare to the end of main
+    beneath: Union[Root, Roots]  # from prepare to the end of main
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self.locks = LockTable()
+        self._reloader: Optional[SignalThread] = None
         self.parser.add_option(mountopt="root", metavar="DIR", help="mirror this directory")
+        self.parser.add_option(
+            mountopt="roots",
+            metavar="FILE",
+            help="mirror the directories that this file lists; SIGUSR1 reads it again",
+        )
+        self.parser.add_option(
+            mountopt="one_file_system",
+            action="store_true",
+            help="show directories where another filesystem is mounted empty",
+        )
         self.parser.add_option(
             mountopt="relative_symlinks",
             action="store_true",
@@ -224,6 +249,9 @@ class Passthrough(Filesystem):
         try:
             super().main(args)
         finally:
+            if self._reloader is not None:
+                self._reloader.stop()
+                self._reloader = None
             if "beneath" in vars(self):
                 self.beneath.close()
                 del self.beneath
@@ -232,27 +260,60 @@ class Passthrough(Filesystem):
         """Open the root, while its path cannot lead into the mount yet, and imply use_ino."""
         arguments = super().prepare(arguments)
         self._take_source()
+        source = self._open_roots(arguments) if self.roots else self._open_root(arguments)
+        os.umask(0)  # the caller's umask is in the modes that arrive
+        implied = dict(arguments.options, use_ino=True)
+        implied.setdefault("fsname", source)
+        return arguments._replace(options=implied)
+
+    def _open_root(self, arguments: MountArguments) -> str:
         if not self.root:
             raise MountError(
                 "no root given; say which directory to mirror: -o root=DIR", EXIT_USAGE
             )
         self.root = os.path.abspath(os.path.expanduser(self.root))
+        rules = Rules(one_file_system=self.one_file_system)
         try:
             os.listdir(self.root)
-            self.beneath = Beneath(self.root, arguments.mountpoint)
+            self.beneath = Root(self.root, arguments.mountpoint, rules)
         except OSError as error:
             raise MountError(f"root {self.root}: {error.strerror}", EXIT_ROOT) from error
-        os.umask(0)  # the caller's umask is in the modes that arrive
-        implied = dict(arguments.options, use_ino=True)
-        implied.setdefault("fsname", self.root)
-        return arguments._replace(options=implied)
+        return self.root
+
+    def _open_roots(self, arguments: MountArguments) -> str:
+        if self.root:
+            raise MountError("-o root and -o roots: a mount takes one of them", EXIT_USAGE)
+        if self.one_file_system:
+            raise MountError("one_file_system is for each root to say, in the file", EXIT_USAGE)
+        self.roots = os.path.abspath(os.path.expanduser(str(self.roots)))
+        self.beneath = Roots(self.roots, arguments.mountpoint)
+        self._reloader = SignalThread(signal.SIGUSR1, self._reload)
+        return self.roots
+
+    def fsinit(self) -> None:
+        """Begin to listen for SIGUSR1; a subclass with an fsinit of its own calls this one too."""
+        if self._reloader is not None:
+            self._reloader.start()
+
+    def _reload(self) -> None:
+        """Read the roots file again, or say why everything stays as it is."""
+        assert isinstance(self.beneath, Roots)
+        try:
+            self.beneath.reload()
+        except MountError as error:
+            logger.error("not reloaded: %s", error)
+        except Exception:
+            logger.exception("not reloaded")
+        else:
+            logger.info("reloaded: %s", self.roots)
 
     def _take_source(self) -> None:
         """Let the first of two arguments be the root: mount(8) calls its helpers so (mount.fuse)."""
         _, sources = getattr(self, "cmdline", (None, []))
         if len(sources) > 1:
             raise MountError(f"too many arguments: {' '.join(sources)}", EXIT_USAGE)
-        if sources and self.root is None:
+        # In fstab there has to be a source; with roots= it may be called none.
+        if sources and self.root is None and not (self.roots and sources[0] == "none"):
             self.root = sources[0]
 
     def open_beneath(self, path: str, flags: int, *mode: int) -> int:
@@ -281,23 +342,21 @@ class Passthrough(Filesystem):
 
     def access(self, path: str, mode: int) -> None:
         """Raise EACCES unless the daemon's user has these rights; only asked without default_permissions."""
-        with self.beneath.parent(path) as (directory, name):
-            if not os.access(name, mode, dir_fd=directory, follow_symlinks=False):
-                raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        self.beneath.access(path, mode)
 
     def chmod(self, path: str, mode: int) -> None:
         """Set the permission bits: chmod(2)."""
-        with self.beneath.reference(path) as reference:
+        with self.beneath.reference(path, change=True) as reference:
             os.chmod(reference, stat.S_IMODE(mode))
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """Set owner and group, -1 leaves one as it is: lchown(2)."""
-        with self.beneath.parent(path) as (directory, name):
+        with self.beneath.parent(path, change=True) as (directory, name):
             os.chown(name, _chown_id(uid), _chown_id(gid), dir_fd=directory, follow_symlinks=False)
 
     def truncate(self, path: str, length: int) -> None:
         """Cut or extend a file that need not be open: truncate(2)."""
-        with self.beneath.reference(path) as reference:
+        with self.beneath.reference(path, change=True) as reference:
             os.truncate(reference, length)
 
     def utimens(self, path: str, atime: Any, mtime: Any) -> None:
@@ -306,46 +365,40 @@ class Passthrough(Filesystem):
 
     def utimensat(self, path: str, atime: Any, mtime: Any) -> None:
         """Set the times, where `tv_nsec` may also be UTIME_NOW or UTIME_OMIT: utimensat(2)."""
-        with self.beneath.parent(path) as (directory, name):
+        with self.beneath.parent(path, change=True) as (directory, name):
             syscalls.utimensat(directory, name, atime, mtime)
 
     def statfs(self, path: str = "/") -> os.statvfs_result:
         """Return size and room of the filesystem underneath a path: statvfs(3)."""
-        descriptor = self.beneath.open(path, os.O_PATH)
-        try:
-            return os.fstatvfs(descriptor)
-        finally:
-            os.close(descriptor)
+        return self.beneath.statvfs(path)
 
     def syncfs(self) -> None:
         """Write back the filesystem underneath: syncfs(2)."""
-        descriptor = self.beneath.open("/", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            syscalls.syncfs(descriptor)
-        finally:
-            os.close(descriptor)
+        self.beneath.sync()
 
     # Names
 
     def mknod(self, path: str, mode: int, device: int) -> None:
         """Create a file, fifo, socket or device node that belongs to the caller: mknod(2)."""
-        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller(), mode):
+        kind = stat.S_IFMT(mode) or stat.S_IFREG
+        with self.beneath.new(path, kind) as (directory, name), ActingAs(self.caller(), mode):
             os.mknod(name, mode, device, dir_fd=directory)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Create a directory that belongs to the caller: mkdir(2)."""
-        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller()):
+        with self.beneath.new(path, stat.S_IFDIR) as (directory, name), ActingAs(self.caller()):
             os.mkdir(name, mode, dir_fd=directory)
 
     def symlink(self, target: str, path: str) -> None:
         """Create a symlink that belongs to the caller: symlink(2)."""
-        with self.beneath.parent(path) as (directory, name), ActingAs(self.caller()):
+        with self.beneath.new(path, stat.S_IFLNK) as (directory, name), ActingAs(self.caller()):
             os.symlink(target, name, dir_fd=directory)
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name: link(2)."""
+        self.beneath.check_link(old, new)
         with self.beneath.parent(old) as (old_directory, old_name):
-            with self.beneath.parent(new) as (new_directory, new_name):
+            with self.beneath.new(new, stat.S_IFREG) as (new_directory, new_name):
                 os.link(
                     old_name,
                     new_name,
@@ -356,6 +409,7 @@ class Passthrough(Filesystem):
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""
+        self.beneath.check_rename(old, new, flags)
         with self.beneath.parent(old) as (old_directory, old_name):
             with self.beneath.parent(new) as (new_directory, new_name):
                 if flags:
@@ -368,12 +422,12 @@ class Passthrough(Filesystem):
 
     def unlink(self, path: str) -> None:
         """Take a name away: unlink(2)."""
-        with self.beneath.parent(path) as (directory, name):
+        with self.beneath.old(path) as (directory, name):
             os.unlink(name, dir_fd=directory)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory: rmdir(2)."""
-        with self.beneath.parent(path) as (directory, name):
+        with self.beneath.old(path) as (directory, name):
             os.rmdir(name, dir_fd=directory)
 
     def readlink(self, path: str) -> str:
@@ -381,14 +435,10 @@ class Passthrough(Filesystem):
         with self.beneath.parent(path) as (directory, name):
             target = os.readlink(name, dir_fd=directory)
         if self.relative_symlinks and target.startswith("/"):
-            return self._relative_target(path, target)
+            inside = self.beneath.inside(target)
+            if inside is not None:
+                return os.path.relpath(inside, os.path.dirname(path))
         return target
-
-    def _relative_target(self, path: str, target: str) -> str:
-        root = str(self.root).rstrip("/")
-        if target != root and not target.startswith(root + "/"):
-            return target
-        return os.path.relpath(target[len(root) :] or "/", os.path.dirname(path))
 
     # Extended attributes: names are str, values str with surrogateescape, which lose nothing.
 
@@ -404,13 +454,12 @@ class Passthrough(Filesystem):
 
     def setxattr(self, path: str, name: str, value: str, flags: int) -> None:
         """Set an attribute, with XATTR_CREATE or XATTR_REPLACE: lsetxattr(2)."""
-        with self.beneath.reference(path) as reference:
+        with self.beneath.reference(path, change=True) as reference:
             os.setxattr(reference, name, value.encode("utf-8", "surrogateescape"), flags)
 
     def listxattr(self, path: str, size: int) -> Union[int, List[str]]:
         """Return the attributes' names, or their length with NULs when `size` is 0: llistxattr(2)."""
-        with self.beneath.reference(path) as reference:
-            names = os.listxattr(reference)
+        names = self._xattr_names(path)
         length = sum(len(os.fsencode(name)) + 1 for name in names)
         if size == 0:
             return length
@@ -418,9 +467,18 @@ class Passthrough(Filesystem):
             raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), path)
         return names
 
+    def _xattr_names(self, path: str) -> List[str]:
+        try:
+            with self.beneath.reference(path) as reference:
+                return os.listxattr(reference)
+        except OSError as error:
+            if error.errno != errno.ENODATA:  # a directory above the roots
+                raise
+            return []
+
     def removexattr(self, path: str, name: str) -> None:
         """Remove an attribute: lremovexattr(2)."""
-        with self.beneath.reference(path) as reference:
+        with self.beneath.reference(path, change=True) as reference:
             os.removexattr(reference, name)
 
     # What regular files and directories need no mirror's help for.
@@ -439,6 +497,8 @@ class Passthrough(Filesystem):
         """Get and set the inode flags of lsattr and chattr, with the caller's rights; else ENOTTY."""
         if cmd not in (_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_IOC_GETVERSION):
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), path)
+        if cmd == _FS_IOC_SETFLAGS:
+            self.beneath.check(path, change=True)
         descriptor = self.beneath.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             if cmd == _FS_IOC_SETFLAGS:

@@ -159,7 +159,14 @@ def test_the_chart_is_a_png(tmp_path: Path) -> None:
 
 def test_candidates_can_be_added() -> None:
     """A path makes passthrough_hp one, NAME=COMMAND any program."""
-    assert list(candidates(None)) == ["native", "bindfs", "stock", "kernel", "no_kernel_io"]
+    assert list(candidates(None)) == [
+        "native",
+        "bindfs",
+        "stock",
+        "kernel",
+        "no_kernel_io",
+        "roots",
+    ]
     assert candidates("hp")["passthrough_hp"].command[0] == os.path.abspath("hp")
     parsed = parse_candidate("mine=run 'a b' {root} {mountpoint}")
     assert parsed == Candidate("mine", ("run", "a b", "{root}", "{mountpoint}"))

@@ -106,4 +106,5 @@ class Handles:
             handle.users -= 1
             last = handle.users == 0
         if last and handle.finish is not None:
-            handle.finish()
+            finish, handle.finish = handle.finish, None  # it may refer to the handle: no cycle
+            finish()

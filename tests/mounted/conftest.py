@@ -18,7 +18,9 @@ from tests.mounted.mounting import (
     make_sides,
     mounts_below,
     passthrough,
+    roots_mount,
     unmount,
+    write_roots,
 )
 
 
@@ -44,8 +46,9 @@ def mirror(engine: str, sides: Sides) -> Iterator[Mirror]:
 class Shared:
     """A mirror for many tests, each in a subdirectory of its own; a new one when a test has killed it."""
 
-    def __init__(self, engine: str, directories: pytest.TempPathFactory) -> None:
+    def __init__(self, engine: str, layout: str, directories: pytest.TempPathFactory) -> None:
         self.engine = engine
+        self.layout = layout
         self.directories = directories
         self.mounts = ExitStack()
         self.current: Optional[Mirror] = None
@@ -53,16 +56,31 @@ class Shared:
     def mirror(self) -> Mirror:
         """Return a mirror that is alive."""
         if self.current is None or self.current.server.process.poll() is not None:
-            sides = make_sides(self.directories.mktemp(f"shared-{self.engine}-"))
-            server = passthrough(sides.backing, sides.mount, engine=self.engine)
-            self.current = Mirror(sides.mount, sides.backing, self.mounts.enter_context(server))
+            sides = make_sides(self.directories.mktemp(f"shared-{self.engine}-{self.layout}-"))
+            self.current = self._mounted(sides)
         return self.current
+
+    def _mounted(self, sides: Sides) -> Mirror:
+        if self.layout == "root":
+            server = passthrough(sides.backing, sides.mount, engine=self.engine)
+            return Mirror(sides.mount, sides.backing, self.mounts.enter_context(server))
+        first = sides.mount.parent / "first"
+        first.mkdir()
+        file = write_roots(sides.mount.parent / "roots.ini", first=[first], second=[sides.backing])
+        server = roots_mount(file, sides.mount, engine=self.engine)
+        return Mirror(sides.mount / "second", sides.backing, self.mounts.enter_context(server))
 
 
 @pytest.fixture(scope="session")
-def shared(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+def layout() -> str:
+    """What is mounted: a root. A test with the parameter `roots` works in the second of two."""
+    return "root"
+
+
+@pytest.fixture(scope="session")
+def shared(engine: str, layout: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """The mirror of an engine that tests share."""
-    shared = Shared(engine, tmp_path_factory)
+    shared = Shared(engine, layout, tmp_path_factory)
     with shared.mounts:
         yield shared
 

@@ -234,6 +234,29 @@ def passthrough(
     return Mounted([*prefix, *command], mountpoint)
 
 
+def write_roots(file: Path, **roots: Sequence[Word]) -> Path:
+    """Write a roots file: for each label its lines, the path first."""
+    sections = [
+        "\n".join((f"[{label}]", f"path = {path}", *lines))
+        for label, (path, *lines) in roots.items()
+    ]
+    file.write_text("\n\n".join(sections) + "\n")
+    return file
+
+
+def roots_mount(
+    file: Path,
+    mountpoint: Path,
+    *options: str,
+    engine: str = ENGINES[0],
+    switches: Sequence[str] = (),
+) -> Mounted:
+    """Mirror the directories of a roots file at `mountpoint` for all users."""
+    words = ("allow_other", f"roots={file}", *options)
+    command = command_line(mountpoint, "-f", *switches, engine=engine, options=words)
+    return Mounted(command, mountpoint)
+
+
 class Mirror(NamedTuple):
     """A mounted mirror: its mount point, the directory that it mirrors, and the process that serves."""
 

@@ -1,4 +1,7 @@
-"""The mirror keeps what tests.mounted.conformance says that a mirror promises, on each engine."""
+"""The mirror keeps what tests.mounted.conformance says that a mirror promises, on each engine.
+
+So does a root of several at one mount.
+"""
 
 import pytest
 
@@ -19,6 +22,7 @@ def test_the_list_is_long_and_says_what_it_promises() -> None:
     assert [name_of(check) for check in checks if not check.__doc__] == []
 
 
+@pytest.mark.parametrize("layout", ["root", "roots"], scope="session")
 @pytest.mark.parametrize("check", all_checks(), ids=name_of)
 def test_check(
     check: Check, engine: str, shared_mirror: Mirror, request: pytest.FixtureRequest

@@ -1,0 +1,362 @@
+"""One directory as a mount shows it: without what is hidden, without other filesystems, maybe read-only.
+
+`Root` has the calls of `Beneath`, and ones that tell what they are for: `parent` and `reference` are for
+looking, or for changing attributes, `old` is for a name that shall go, `new` for one that shall be. A hidden
+name does not exist (ENOENT), also not for who wants to make it. `Roots` has the same methods for several.
+
+A directory may be moved to where a pattern hides what is in it, or shows what was hidden: patterns go by
+paths, and the move does not look into the directory.
+"""
+
+import errno
+import os
+import stat
+import threading
+from typing import Callable, Iterator, NamedTuple, Optional, Union
+
+from fusepy_legacy import syscalls
+from fusepy_legacy.beneath import Beneath, Held, MountPoint, Parent, Reference
+from fusepy_legacy.dirents import DirectoryStream, Dirent
+from fusepy_legacy.exclusion import (
+    DIRECTORY_HIDDEN,
+    FILE_HIDDEN,
+    HIDDEN,
+    VISIBLE,
+    Exclusion,
+)
+from fusepy_legacy.inodes import InodeNumbers, numbered
+
+_TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
+# Flags of open(2) that change something.
+CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | _TMPFILE_BIT
+_NUMBER_SHIFT = 32  # the kernel's device numbers have 32 bits
+
+
+def error(number: int, path: str) -> OSError:
+    """Return the OSError of an errno."""
+    return OSError(number, os.strerror(number), path)
+
+
+class Rules(NamedTuple):
+    """What a root shows, and lets do."""
+
+    read_only: bool = False
+    one_file_system: bool = False
+    exclusion: Optional[Exclusion] = None
+
+
+NO_RULES = Rules()
+
+
+class Root(Beneath):
+    """A directory with rules.
+
+    `numbers` are shared by the roots of one mount, and `number` tells a root from the others: the statuses'
+    `st_dev` has it above bit 32, so that the engine takes no file of one for one of another. It is closed
+    with its last reference, so that nobody's request is left with a descriptor that is not its own.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        mountpoint: Union[str, MountPoint, None] = None,
+        rules: Rules = NO_RULES,
+        numbers: Optional[InodeNumbers] = None,
+        number: int = 0,
+    ) -> None:
+        """Open a directory; raises OSError as open(2)."""
+        super().__init__(path, mountpoint)
+        self.path = path
+        self.rules = rules
+        self.device = os.fstat(self.descriptor).st_dev
+        self.numbers = numbers or InodeNumbers()
+        self._number = number << _NUMBER_SHIFT
+        if number == 0:
+            self.numbers.keep(self.device)
+        self.bits = self.numbers.learn(self.device, self.descriptor)
+        self._device = self.device | self._number
+        # Most files need no look at the rules, and most mounts have none.
+        self._hides = rules.one_file_system or rules.exclusion is not None
+        self._as_it_is = not self.bits and not self._number
+        self.opens = 0
+        self.on_unused: Callable[[], None] = lambda: None
+        self._guard = threading.Lock()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors, once."""
+        if getattr(self, "descriptor", -1) >= 0:
+            super().close()
+            self.descriptor = -1
+
+    # Who has files open here
+
+    def at(self, path: str, making: bool = False) -> "Root":
+        """Return the root that a path is in, or is to be made in."""
+        return self
+
+    def opened(self) -> None:
+        """Count an open file."""
+        with self._guard:
+            self.opens += 1
+
+    def released(self) -> None:
+        """Take one away."""
+        with self._guard:
+            self.opens -= 1
+            unused = self.opens == 0
+        if unused:
+            self.on_unused()
+
+    # Looking
+
+    def stat(self, path: str) -> os.stat_result:
+        """Return a file's attributes as the mount shows them."""
+        status = Beneath.stat(self, path)
+        if self._hides:
+            self._check_status(path, status)
+        if status.st_dev == self.device:
+            if self._as_it_is:
+                return status
+            return numbered(status, status.st_ino ^ self.bits, self._device)
+        descriptor = super().open(path, os.O_PATH)
+        try:
+            return self.shown(status, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def shown(self, status: os.stat_result, descriptor: int) -> os.stat_result:
+        """Return attributes as the mount shows them; `descriptor` is of any file on the same filesystem."""
+        device = status.st_dev
+        if device == self.device:
+            if self._as_it_is:
+                return status
+            return numbered(status, status.st_ino ^ self.bits, self._device)
+        bits = self.numbers.learn(device, descriptor)
+        return numbered(status, status.st_ino ^ bits, device | self._number)
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """Open a file as open(2) does, never following a symlink; return its descriptor."""
+        if self._hides and not isinstance(path, Held):
+            self._check(path, stat.S_IFREG if flags & os.O_CREAT else 0)
+            if flags & _TMPFILE_BIT:
+                self.check(path, change=True)
+        if self.rules.read_only and flags & CHANGES:
+            raise error(errno.EROFS, path)
+        return super().open(path, flags, mode)
+
+    def opendir(self, path: str) -> "RootDirectory":
+        """Return an open directory."""
+        return RootDirectory(self, path)
+
+    def access(self, path: str, mode: int) -> None:
+        """Raise EACCES unless this process has these rights: access(2)."""
+        with self.parent(path, change=bool(mode & os.W_OK)) as (directory, name):
+            if not os.access(name, mode, dir_fd=directory, follow_symlinks=False):
+                raise error(errno.EACCES, path)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """Return size and room of the filesystem that a file is on: statvfs(3)."""
+        descriptor = self.open(path, os.O_PATH)
+        try:
+            return os.fstatvfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync(self) -> None:
+        """Write the filesystem back: syncfs(2)."""
+        descriptor = super().open("/", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syscalls.syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def inside(self, target: str) -> Optional[str]:
+        """Return the path on the mount of an absolute path below the root, None when it is elsewhere."""
+        root = self.path.rstrip("/")
+        if target != root and not target.startswith(root + "/"):
+            return None
+        return target[len(root) :] or "/"
+
+    # Directories and names, by what they are wanted for
+
+    def parent(self, path: str, change: bool = False) -> Parent:
+        """Return the directory and the name of a file to look at, or whose attributes to `change`."""
+        self.check(path, change)
+        return super().parent(path)
+
+    def reference(self, path: str, change: bool = False) -> Reference:
+        """Return a path in /proc of a file to look at, or whose attributes or size to `change`."""
+        if change:
+            self.check(path, change)
+        return super().reference(path)
+
+    def old(self, path: str) -> Parent:
+        """Return the directory and the name of a file that shall lose this name."""
+        return self.parent(path, change=True)
+
+    def new(self, path: str, kind: int) -> Parent:
+        """Return the directory and the name for a new file of a kind (S_IFMT)."""
+        if self._hides:
+            self._check(path, kind)
+        self.check_writable(path)
+        return super().parent(path)
+
+    def check(self, path: str, change: bool = False) -> None:
+        """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""
+        if self._hides:
+            self._check(path)
+            if change and self._is_foreign(path):
+                raise error(errno.EROFS, path)
+        if change:
+            self.check_writable(path)
+
+    def check_writable(self, path: str = "/") -> None:
+        """Raise EROFS when the root is read-only."""
+        if self.rules.read_only:
+            raise error(errno.EROFS, path)
+
+    def check_link(self, old: str, new: str) -> None:
+        """Raise EXDEV when no second name can be there: here it can."""
+
+    def check_rename(self, old: str, new: str, flags: int) -> None:
+        """Raise what keeps a file from being renamed: its kind must not be hidden by its new name."""
+        self.check(old, change=True)
+        if self._hides:
+            self._check(new, _kind(super().stat(old)))
+            if flags & syscalls.RENAME_EXCHANGE:
+                self._check(old, _kind(super().stat(new)))
+
+    # What is hidden, and what is foreign
+
+    def _check(self, path: str, making: int = 0) -> None:
+        """Raise ENOENT for what is hidden, or would be as a new file of the kind `making`."""
+        exclusion = self.rules.exclusion
+        verdict = VISIBLE if exclusion is None else exclusion.verdict(path[1:])
+        if verdict == HIDDEN or verdict & _bit(making):
+            raise error(errno.ENOENT, path)
+        if not self._is_reached(path):
+            raise error(errno.EROFS if making else errno.ENOENT, path)
+        if verdict == VISIBLE and not self.rules.one_file_system:
+            return
+        try:
+            status = super().stat(path)
+        except OSError:
+            return  # the call itself meets this too, and can say what it means for it
+        if verdict & _bit(status.st_mode) or self._is_foreign_file(status):
+            raise error(errno.ENOENT, path)
+
+    def _check_status(self, path: str, status: os.stat_result) -> None:
+        """Raise ENOENT for what is hidden, when its attributes are known."""
+        exclusion = self.rules.exclusion
+        if exclusion is not None and exclusion.verdict(path[1:]) & _bit(status.st_mode):
+            raise error(errno.ENOENT, path)
+        if self._is_foreign_file(status) or not self._is_reached(path):
+            raise error(errno.ENOENT, path)
+
+    def _is_foreign_file(self, status: os.stat_result) -> bool:
+        """Tell whether something is mounted on a file, which then is not shown: it cannot be empty."""
+        foreign = self.rules.one_file_system and status.st_dev != self.device
+        return foreign and not stat.S_ISDIR(status.st_mode)
+
+    def _is_foreign(self, path: str) -> bool:
+        """Tell whether a path is another filesystem's top, shown as an empty directory."""
+        return self.rules.one_file_system and super().stat(path).st_dev != self.device
+
+    def _is_reached(self, path: str) -> bool:
+        """Tell whether a path's directory is on the root's own filesystem, or missing."""
+        if not self.rules.one_file_system or path.rfind("/") == 0:
+            return True
+        try:
+            with super().parent(path) as (directory, _):
+                return os.fstat(directory).st_dev == self.device
+        except OSError:
+            return True  # there is nothing to hide
+
+    def is_shown(self, path: str, directory: int, entry: Dirent) -> bool:
+        """Tell whether an entry of an open directory, whose path it has in front, is shown in listings."""
+        exclusion = self.rules.exclusion
+        verdict = VISIBLE if exclusion is None else exclusion.verdict(f"{path}/{entry.name}"[1:])
+        if verdict in (VISIBLE, HIDDEN) and not self.rules.one_file_system:
+            return verdict == VISIBLE
+        kind = entry.type
+        if kind == 0 or (self.rules.one_file_system and kind != stat.S_IFDIR):
+            try:
+                status = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+            except OSError:
+                return False  # it has just gone
+            if self._is_foreign_file(status):
+                return False
+            kind = status.st_mode
+        return not verdict & _bit(kind)
+
+
+class RootDirectory:
+    """An open directory of a root. One thread at a time may read it."""
+
+    def __init__(self, root: Root, path: str) -> None:
+        self.root = root
+        self.path = path.rstrip("/")
+        self.descriptor = root.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._device = os.fstat(self.descriptor).st_dev
+            self._bits = root.numbers.learn(self._device, self.descriptor)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self._stream = DirectoryStream(self.descriptor)
+        self._covered = root.covered_name(path)
+
+    def entries(self, offset: int) -> Iterator[Dirent]:
+        """Yield the entries from `offset` on, as DirectoryStream does."""
+        rules = self.root.rules
+        entries = self._stream.entries(offset)
+        if rules.one_file_system or rules.exclusion is not None:
+            entries = filter(self._is_shown, entries)
+        if self._bits:
+            entries = map(self._numbered, entries)
+        return entries
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return an entry's attributes: fstatat(2)."""
+        if name == self._covered:
+            return self.root.stat(f"{self.path}/{name}")
+        status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        if status.st_dev == self._device:
+            return self.root.shown(status, self.descriptor)
+        return self.root.stat(f"{self.path}/{name}")
+
+    def sync(self, datasync: bool) -> None:
+        """Bring the directory to the disk: fsync(2), or fdatasync(2)."""
+        if datasync:
+            os.fdatasync(self.descriptor)
+        else:
+            os.fsync(self.descriptor)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+    def _is_shown(self, entry: Dirent) -> bool:
+        if entry.name in (".", ".."):
+            return True
+        if self.root.rules.one_file_system and self._device != self.root.device:
+            return False
+        return self.root.is_shown(self.path, self.descriptor, entry)
+
+    def _numbered(self, entry: Dirent) -> Dirent:
+        return Dirent(entry.name, entry.ino ^ self._bits, entry.type, entry.offset)
+
+
+def _kind(status: os.stat_result) -> int:
+    return stat.S_IFMT(status.st_mode)
+
+
+def _bit(mode: int) -> int:
+    """Return the bit of a verdict that is about a file of this type; none without a type."""
+    kind = stat.S_IFMT(mode)
+    if not kind:
+        return VISIBLE
+    return DIRECTORY_HIDDEN if kind == stat.S_IFDIR else FILE_HIDDEN

@@ -1,0 +1,173 @@
+"""fusepy_legacy.roots and root: what a path of the mount leads to, without a mount."""
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from fusepy_legacy.errors import EXIT_ROOT, MountError
+from fusepy_legacy.exclusion import Exclusion, Rule, parse
+from fusepy_legacy.root import Root, Rules
+from fusepy_legacy.roots import Roots
+from fusepy_legacy.signals import SignalThread
+from tests.children import in_child
+from tests.errnos import raises_errno
+
+
+def hiding(*patterns: str) -> Rules:
+    """Make rules that hide what matches."""
+    rules = [rule for rule in map(parse, patterns) if isinstance(rule, Rule)]
+    return Rules(exclusion=Exclusion(rules))
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Iterator[Roots]:
+    """The roots a and deep/b; a file is in each."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "roots.ini").write_text("[a]\npath = a\n[deep/b]\npath = b\n")
+    opened = Roots(str(tmp_path / "roots.ini"))
+    yield opened
+    opened.close()
+
+
+def test_paths_lead_into_the_roots(roots: Roots, tmp_path: Path) -> None:
+    """What is behind the label is the path in the root."""
+    assert roots.at("/a/file") is roots.at("/a") is not roots.at("/deep/b/x/y")
+    assert roots.stat("/deep/b/file").st_size == 1
+    descriptor = roots.open("/deep/b/file", os.O_RDONLY)
+    try:
+        assert os.read(descriptor, 9) == b"b"
+    finally:
+        os.close(descriptor)
+    with roots.parent("/a/file") as (directory, name):
+        assert name == "file"
+        assert os.path.samestat(os.fstat(directory), (tmp_path / "a").stat())
+    with roots.parent("/a") as (directory, name):
+        assert name == "."
+
+
+@pytest.mark.parametrize("path", ["/x", "/a2", "/deep/x", "/x/y/z", "/deep/bb/file"])
+def test_what_is_in_no_root_is_not_there(roots: Roots, path: str) -> None:
+    """Nothing is found beside the labels."""
+    for ask in (
+        roots.stat,
+        roots.at,
+        roots.opendir,
+        roots.parent,
+        roots.statvfs,
+        lambda path: roots.open(path, os.O_RDONLY),
+        lambda path: roots.access(path, os.R_OK),
+    ):
+        with raises_errno(errno.ENOENT):
+            ask(path)
+
+
+def test_a_path_outside_the_mount_is_found_on_it(roots: Roots, tmp_path: Path) -> None:
+    """For symlinks to absolute paths: the label and the path in the root."""
+    assert roots.inside(f"{tmp_path}/b/x") == "/deep/b/x"
+    assert roots.inside(f"{tmp_path}/a") == "/a"
+    assert roots.inside(f"{tmp_path}/ab") is None
+
+
+def test_the_same_file_in_two_roots_is_two_files(roots: Roots, tmp_path: Path) -> None:
+    """A hard link below has one inode number and two identities: rules may differ between roots."""
+    os.link(str(tmp_path / "a" / "file"), str(tmp_path / "b" / "linked"))
+    one, two = roots.stat("/a/file"), roots.stat("/deep/b/linked")
+    assert one.st_ino == two.st_ino == (tmp_path / "a" / "file").stat().st_ino
+    assert one.st_dev != two.st_dev
+    assert roots.stat("/deep/b/file").st_dev == two.st_dev
+
+
+def test_a_held_path_leads_to_the_file_that_had_it(roots: Roots, tmp_path: Path) -> None:
+    """Also when another file has taken the name, and in a nested root."""
+    held = roots.hold("/deep/b/file")
+    (tmp_path / "b" / "new").write_text("new")
+    (tmp_path / "b" / "new").rename(tmp_path / "b" / "file")
+    descriptor = roots.open(held, os.O_RDONLY)
+    try:
+        assert os.read(descriptor, 9) == b"b"
+    finally:
+        os.close(descriptor)
+        held.close()
+
+
+def test_a_directory_that_may_not_be_missing(tmp_path: Path) -> None:
+    """One line with the line of its path, and the exit code of a missing root."""
+    file = tmp_path / "roots.ini"
+    file.write_text("[a]\n\npath = missing\n")
+    with pytest.raises(MountError) as raised:
+        Roots(str(file))
+    assert str(raised.value) == f"{file}:3: {tmp_path}/missing: No such file or directory"
+    assert raised.value.exit_code == EXIT_ROOT
+
+
+def test_a_request_keeps_the_root_that_it_found(roots: Roots, tmp_path: Path) -> None:
+    """After a reload its descriptor is still its own, and closed when it is done."""
+    root = roots.at("/a")
+    (tmp_path / "roots.ini").write_text("[b]\npath = b\n")
+    roots.reload()
+    assert root.stat("/file").st_size == 1
+    with root.parent("/file") as (directory, _):
+        del root
+        assert os.path.samestat(os.fstat(directory), (tmp_path / "a").stat())
+    with raises_errno(errno.ENOENT):
+        roots.stat("/a/file")
+
+
+def test_the_type_counts_where_a_pattern_asks_for_it(tmp_path: Path) -> None:
+    """A file is found and made where a directory of its name would be hidden."""
+    (tmp_path / "build").write_text("a file")
+    (tmp_path / "sub" / "build").mkdir(parents=True)
+    root = Root(str(tmp_path), rules=hiding("build/"))
+    os.close(root.open("/build", os.O_RDONLY))
+    with raises_errno(errno.ENOENT):
+        root.stat("/sub/build")
+    with raises_errno(errno.ENOENT):
+        root.open("/sub/build", os.O_RDONLY | os.O_DIRECTORY)
+    # Not EISDIR: that would tell that it is there.
+    with raises_errno(errno.ENOENT):
+        root.open("/sub/build", os.O_CREAT | os.O_WRONLY, 0o600)
+    listing = root.opendir("/sub")
+    assert [entry.name for entry in listing.entries(0) if entry.name[0] != "."] == []
+    listing.close()
+
+
+def test_a_listing_can_be_taken_up_at_any_offset(tmp_path: Path) -> None:
+    """Also where entries before and behind it are hidden."""
+    for number in range(500):
+        (tmp_path / f"file-{number}{'.o' if number % 3 else ''}").touch()
+    root = Root(str(tmp_path), rules=hiding("*.o"))
+    listing = root.opendir("/")
+    whole = list(listing.entries(0))
+    assert len(whole) == 2 + 167
+    for start in 0, 1, 50, 168:
+        assert list(listing.entries(whole[start].offset)) == whole[start + 1 :]
+    listing.close()
+
+
+def test_a_signal_calls_a_function_until_it_is_stopped() -> None:
+    """Each time, in another thread; and the signal mask is as before in the end."""
+    in_child(call_on_signals)  # where there is no thread that does not block the signal
+
+
+def call_on_signals() -> None:
+    """Send a signal before and while a thread waits for it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    called = threading.Semaphore(0)
+    thread = SignalThread(signal.SIGUSR1, lambda: called.release())
+    os.kill(os.getpid(), signal.SIGUSR1)
+    thread.start()
+    try:
+        assert called.acquire(timeout=10)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert called.acquire(timeout=10)
+    finally:
+        thread.stop()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    assert not called.acquire(blocking=False)
