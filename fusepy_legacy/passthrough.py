@@ -25,6 +25,7 @@ from fusepy_legacy.locks import Lock, LockTable, wait_for
 from fusepy_legacy.root import Root, Rules
 from fusepy_legacy.roots import Roots
 from fusepy_legacy.signals import SignalThread
+from fusepy_legacy.watch import Change, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IOC_GETVERSION = 0x80087601
+
+_WATCHED_TIMEOUT = "3600"  # seconds; what the kernel may take for true while changes are told
 
 _UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
 
@@ -178,6 +181,7 @@ class PassthroughDirectory:
     def __init__(self, path: str) -> None:
         """Open a directory: open(2) with O_DIRECTORY."""
         self.stream = self.filesystem.beneath.opendir(path)
+        self.keep_cache = self.filesystem.watch
 
     def readdir(self, offset: int) -> Iterator[Any]:
         """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
@@ -211,6 +215,9 @@ class Passthrough(Filesystem):
 
     With `relative_symlinks`, a link to an absolute path below the root reads as a relative one, so that it
     leads to the mirror of what it points at.
+
+    With `watch`, what others change below the root reaches the mount's caches at once (watch.py), and these
+    may be used for an hour.
     """
 
     file_class: type = PassthroughFile
@@ -221,12 +228,14 @@ class Passthrough(Filesystem):
     roots: Optional[str] = None
     one_file_system = False
     relative_symlinks = False
+    watch = False
     beneath: Union[Root, Roots]  # from prepare to the end of main
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self.locks = LockTable()
         self._reloader: Optional[SignalThread] = None
+        self._watch: Optional[Watch] = None
         self.parser.add_option(mountopt="root", metavar="DIR", help="mirror this directory")
         self.parser.add_option(
             mountopt="roots",
@@ -243,6 +252,11 @@ class Passthrough(Filesystem):
             action="store_true",
             help="show links to absolute paths below the root as relative ones",
         )
+        self.parser.add_option(
+            mountopt="watch",
+            action="store_true",
+            help="learn of changes made below the root at once, and cache for an hour",
+        )
 
     def main(self, args: Optional[Sequence[str]] = None) -> None:
         """Mount, serve, and let go of the root after the unmount."""
@@ -252,6 +266,9 @@ class Passthrough(Filesystem):
             if self._reloader is not None:
                 self._reloader.stop()
                 self._reloader = None
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
             if "beneath" in vars(self):
                 self.beneath.close()
                 del self.beneath
@@ -264,7 +281,25 @@ class Passthrough(Filesystem):
         os.umask(0)  # the caller's umask is in the modes that arrive
         implied = dict(arguments.options, use_ino=True)
         implied.setdefault("fsname", source)
+        if self.watch:
+            self._watch = self._open_watch()
+            for name in "entry_timeout", "attr_timeout", "negative_timeout":
+                implied.setdefault(name, _WATCHED_TIMEOUT)
         return arguments._replace(options=implied)
+
+    def _open_watch(self) -> Watch:
+        if self.engine == "stock":
+            raise MountError("-o watch is for engine=kernel only", EXIT_USAGE)
+        if self.root is None:
+            raise MountError("-o watch goes with root=DIR only", EXIT_USAGE)
+        try:
+            return Watch(self.root)
+        except OSError as error:
+            raise MountError(
+                f"-o watch: {error.strerror}; it takes root's rights, Linux 5.9, and a filesystem "
+                "with file handles",
+                EXIT_ROOT,
+            ) from error
 
     def _open_root(self, arguments: MountArguments) -> str:
         if not self.root:
@@ -291,9 +326,23 @@ class Passthrough(Filesystem):
         return self.roots
 
     def fsinit(self) -> None:
-        """Begin to listen for SIGUSR1; a subclass with an fsinit of its own calls this one too."""
+        """Begin to listen for SIGUSR1 and for changes; a subclass with its own fsinit calls this one too."""
         if self._reloader is not None:
             self._reloader.start()
+        if self._watch is not None:
+            self._watch.start(self._changed)
+
+    def _changed(self, change: Change) -> None:
+        """Let the kernel forget what someone has changed underneath."""
+        session = self._session
+        if session is None:
+            return
+        if change.directory is not None and change.name is not None:
+            session.invalidate_entry(change.directory, change.name)
+        if change.file is not None:
+            session.invalidate_file(change.file)
+        elif change.directory is None:
+            session.invalidate_all()
 
     def _reload(self) -> None:
         """Read the roots file again, or say why everything stays as it is."""

@@ -257,3 +257,31 @@ def syncfs(descriptor: int) -> None:
     """Write back the filesystem that an open file is on (syncfs(2))."""
     if _calls().libc.syncfs(descriptor) < 0:
         _fail()
+
+
+def fanotify_init(flags: int, event_flags: int) -> int:
+    """Return a descriptor for events (fanotify_init(2)); EINVAL for flags newer than the kernel."""
+    descriptor = _calls().libc.fanotify_init(ctypes.c_uint(flags), ctypes.c_uint(event_flags))
+    if descriptor < 0:
+        _fail()
+    return int(descriptor)
+
+
+def fanotify_mark(descriptor: int, flags: int, mask: int, directory: int) -> None:
+    """Say which events of what `directory` stands for are wanted (fanotify_mark(2))."""
+    result = _calls().libc.fanotify_mark(
+        descriptor, ctypes.c_uint(flags), ctypes.c_uint64(mask), directory, b"."
+    )
+    if result < 0:
+        _fail()
+
+
+def open_by_handle_at(mount: int, handle: bytes, flags: int) -> int:
+    """Open the file of a `struct file_handle` on the filesystem of `mount` (open_by_handle_at(2)).
+
+    ESTALE: the file is gone.
+    """
+    descriptor = _calls().libc.open_by_handle_at(mount, ctypes.c_char_p(handle), flags)
+    if descriptor < 0:
+        _fail()
+    return int(descriptor)

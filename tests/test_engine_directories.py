@@ -21,6 +21,16 @@ DOTS = [entry(".", stat.S_IFDIR), entry("..", stat.S_IFDIR)]
 TYPES = {"directory": 4, "file": 8}  # dirent.h: DT_DIR, DT_REG
 
 
+def test_opendir_lets_the_kernel_keep_the_listing() -> None:
+    """When the object says so of itself; a change then has to be told."""
+    opened = OpenFile()
+    opened.keep_cache = True
+    kernel = Kernel(opendir=opened, getattr=DIRECTORY)
+    answer = kernel.sends(27, u32(os.O_RDONLY) + u32(0), node=kernel.looks_up("d"))
+    # FOPEN_KEEP_CACHE, FOPEN_CACHE_DIR
+    assert answer == reply(u64(1), u32(1 << 1 | 1 << 3), i32(0))
+
+
 def test_opendir_returns_a_handle() -> None:
     """The handler gets the path alone."""
     opened = OpenFile()

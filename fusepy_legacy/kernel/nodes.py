@@ -273,6 +273,10 @@ class NodeTable:
             node = self.child(node, name) if node is not None else None
         return node
 
+    def find_file(self, file_id: FileId) -> Optional[Node]:
+        """Return the known node of a file identity, None when the kernel knows none."""
+        return self._by_file_id.get(file_id)
+
     # With the guard held.
 
     def _add_name(self, node: Node, parent: Node, name: str) -> None:

@@ -1,6 +1,7 @@
 """One mount from its start to its end: mount, serve, signals, unmount."""
 
 import logging
+import os
 import signal
 import threading
 from types import FrameType
@@ -12,6 +13,7 @@ from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
 from fusepy_legacy.kernel.engine import Engine
 from fusepy_legacy.kernel.memory import give_back_large_blocks
 from fusepy_legacy.kernel.mounting import Mount, sync_filesystem
+from fusepy_legacy.kernel.nodes import FileId, Node
 from fusepy_legacy.kernel.operations import Callback, call
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.kernel.workers import DEFAULT_WORKERS, Workers
@@ -45,6 +47,7 @@ class Session:
         self._ended = threading.Event()
         self._exiting = threading.Lock()
         self._exit_early = False
+        self._root_file_id: Optional[FileId] = None
         self.engine = Engine(callbacks, arguments.options, wanted)
         self._mount: Optional[Mount] = None
         self._device: Optional[Device] = None
@@ -83,10 +86,49 @@ class Session:
         node = self.engine.nodes.find(path)
         if node is None:
             return False
-        self._notify(
-            _notification(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(node.id, 0, 0))
-        )
+        self._invalidate_inode(node)
         return True
+
+    def invalidate_file(self, file_id: FileId) -> None:
+        """Let the kernel drop data and attributes of a file, with use_ino; unless it knows none."""
+        node = self._find_file(file_id)
+        if node is not None:
+            self._invalidate_inode(node)
+
+    def invalidate_entry(self, directory: FileId, name: str) -> None:
+        """Let the kernel look a name up again, and drop the directory's listing and attributes."""
+        node = self._find_file(directory)
+        if node is not None:
+            self._invalidate_inode(node)
+            child = self.engine.nodes.child(node, name)
+            if child is not None:
+                self._invalidate_inode(child)  # its link count may be another
+            self._invalidate_entry(node, name)
+
+    def invalidate_all(self) -> None:
+        """Let the kernel drop all that it has cached."""
+        for node in list(self.engine.nodes.by_id.values()):
+            self._invalidate_inode(node)
+            for name in list(node.children or ()):
+                self._invalidate_entry(node, name)
+
+    def _find_file(self, file_id: FileId) -> Optional[Node]:
+        if (
+            self._root_file_id is None
+        ):  # the root is never looked up, so the table does not know it by this
+            status = call(self.engine.required("getattr"), "/")
+            self._root_file_id = self.engine.file_id(status)
+        nodes = self.engine.nodes
+        return nodes.root if file_id == self._root_file_id else nodes.find_file(file_id)
+
+    def _invalidate_inode(self, node: Node) -> None:
+        body = abi.NOTIFY_INVAL_INODE_OUT.pack(node.id, 0, 0)
+        self._notify(_notification(abi.NOTIFY_INVAL_INODE, body))
+
+    def _invalidate_entry(self, directory: Node, name: str) -> None:
+        encoded = os.fsencode(name)
+        body = abi.NOTIFY_INVAL_ENTRY_OUT.pack(directory.id, len(encoded), 0)
+        self._notify(_notification(abi.NOTIFY_INVAL_ENTRY, body + encoded + b"\0"))
 
     def _start(self, daemon: Daemon) -> None:
         """Mount, and tell the engine what it reaches the kernel by."""

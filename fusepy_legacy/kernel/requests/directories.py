@@ -33,14 +33,18 @@ class Listing:
 
 
 def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
-    """Open a directory; without a handler there is nothing to do, as in libfuse."""
+    """Open a directory; without a handler there is nothing to do, as in libfuse.
+
+    An object with `keep_cache` lets the kernel keep the listing until it is told of a change.
+    """
     path = engine.path(node)
     handler = engine.operations.opendir
     value = call(handler, path) if handler is not None else None
     handle = engine.handles.add(node, value, value is not None, path, flags)
     handle.listing = Listing()
     engine.nodes.opened(node, handle.number)
-    return abi.OPEN_OUT.pack(handle.number, 0, 0)
+    kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR if getattr(value, "keep_cache", False) else 0
+    return abi.OPEN_OUT.pack(handle.number, kept, 0)
 
 
 def releasedir(

@@ -1,0 +1,211 @@
+"""Tell the mount what others change in the directory underneath: fanotify(7).
+
+With this, what the kernel remembers of names and attributes may stay valid for hours. One mark covers a
+whole filesystem, and an event names its directory by a file handle, so there is nothing to set up for each
+directory. That takes CAP_SYS_ADMIN and Linux 5.9; from Linux 5.17 on an event names the file as well, which
+is how the other names of a file are known to have changed.
+
+What changes through the mount is no news: events of this process are left out. Writing to a mapped file
+makes no event (fanotify(7)).
+"""
+
+import errno
+import logging
+import os
+import select
+import struct
+import threading
+import time
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from fusepy_legacy import syscalls
+
+logger = logging.getLogger(__name__)
+
+FileId = Tuple[int, int]  # st_dev, st_ino
+
+# linux/fanotify.h
+_FAN_CLOEXEC = 0x1
+_FAN_NONBLOCK = 0x2
+_FAN_UNLIMITED_QUEUE = 0x10
+_FAN_REPORT_DFID_NAME = 0xC00
+_FAN_REPORT_DFID_NAME_TARGET = 0x1E00
+_FAN_MARK_ADD = 0x1
+_FAN_MARK_FILESYSTEM = 0x100
+_FAN_MODIFY = 0x2
+_FAN_ATTRIB = 0x4
+_FAN_MOVED_FROM = 0x40
+_FAN_MOVED_TO = 0x80
+_FAN_CREATE = 0x100
+_FAN_DELETE = 0x200
+_FAN_Q_OVERFLOW = 0x4000
+_FAN_ONDIR = 0x40000000
+_INFO_FID = 1
+_INFO_DFID_NAME = 2
+
+_NAMES = _FAN_MOVED_FROM | _FAN_MOVED_TO | _FAN_CREATE | _FAN_DELETE
+_EVENT = struct.Struct(
+    "=IBxHQii"
+)  # fanotify_event_metadata: length, version, its own length, mask, fd, pid
+_INFO = struct.Struct("=BxH8x")  # fanotify_event_info_fid: type, length, fsid
+_HANDLE = struct.Struct("=Ii")  # file_handle: bytes, type
+
+_BUFFER = 1 << 16
+# An answer that was under way when a change was told may have brought the old state after it.
+_SAID_AGAIN = 1.0  # seconds
+
+
+class Change(NamedTuple):
+    """One change. Without `name` it is one of a file's data or attributes.
+
+    `directory` and `file` are None where the event does not tell, or what it tells of is gone; both are
+    when events were lost.
+    """
+
+    directory: Optional[FileId]
+    name: Optional[str]
+    file: Optional[FileId]
+
+
+LOST = Change(None, None, None)
+
+
+class Watch:
+    """The changes on one filesystem, from the construction on.
+
+    Raises OSError where the kernel, the filesystem or the lack of rights does not allow it.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Watch the filesystem that the directory `root` is on."""
+        self._fanotify = -1
+        self._thread: Optional[threading.Thread] = None
+        # Not O_PATH: open_by_handle_at(2) does not take such a descriptor.
+        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._stop_reader, self._stop_writer = os.pipe()
+        try:
+            self._fanotify = _fanotify()
+            mask = _NAMES | _FAN_MODIFY | _FAN_ATTRIB | _FAN_ONDIR
+            syscalls.fanotify_mark(
+                self._fanotify, _FAN_MARK_ADD | _FAN_MARK_FILESYSTEM, mask, self._root
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, tell: Callable[[Change], None]) -> None:
+        """Call `tell` with each change, and again a second later, in a thread of its own."""
+        self._thread = threading.Thread(
+            target=self._run, args=(tell,), name="fuse-watch", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and close the descriptors."""
+        if self._thread is not None:
+            os.write(self._stop_writer, b"x")
+            self._thread.join()
+        for descriptor in self._fanotify, self._root, self._stop_reader, self._stop_writer:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _run(self, tell: Callable[[Change], None]) -> None:
+        try:
+            self._tell_all(tell)
+        except BaseException:
+            logger.critical("changes underneath are not noticed any more", exc_info=True)
+
+    def _tell_all(self, tell: Callable[[Change], None]) -> None:
+        waiting = select.poll()
+        waiting.register(self._fanotify, select.POLLIN)
+        waiting.register(self._stop_reader, select.POLLIN)
+        again: Dict[Change, float] = {}  # when to say it, the earliest first
+        while True:
+            timeout = None
+            if again:
+                timeout = max(0.0, next(iter(again.values())) - time.monotonic()) * 1000
+            ready = dict(waiting.poll(timeout))
+            if self._stop_reader in ready:
+                return
+            now = time.monotonic()
+            if ready:
+                for change in self._read():
+                    tell(change)
+                    again.pop(change, None)
+                    again[change] = now + _SAID_AGAIN
+            for change in [change for change, due in again.items() if due <= now]:
+                del again[change]
+                tell(change)
+
+    def _read(self) -> List[Change]:
+        try:
+            return list(self._changes(os.read(self._fanotify, _BUFFER)))
+        except OSError as error:
+            # ENOMEM comes now and then for a file that is being removed.
+            logger.debug("an event could not be read: %s", error)
+            return [LOST]
+
+    def _changes(self, data: bytes) -> Iterator[Change]:
+        """Yield what others changed, each change once."""
+        events: Dict[Tuple[int, bytes], None] = {}
+        own = os.getpid()
+        start = 0
+        while start < len(data):
+            length, _, metadata, mask, _, pid = _EVENT.unpack_from(data, start)
+            if pid != own:
+                kind = mask & (_NAMES | _FAN_Q_OVERFLOW)
+                events[kind, data[start + metadata : start + length]] = None
+            start += length
+        for mask, records in events:
+            if mask & _FAN_Q_OVERFLOW:
+                yield LOST
+            else:
+                yield from self._change(mask, records)
+
+    def _change(self, mask: int, records: bytes) -> Iterator[Change]:
+        directory: Optional[FileId] = None
+        name: Optional[str] = None
+        file: Optional[FileId] = None
+        start = 0
+        while start < len(records):
+            kind, length = _INFO.unpack_from(records, start)
+            handle = start + _INFO.size
+            end = handle + _HANDLE.size + _HANDLE.unpack_from(records, handle)[0]
+            if kind == _INFO_DFID_NAME:
+                directory = self._file_id(records[handle:end])
+                encoded = records[end : start + length]
+                name = os.fsdecode(encoded[: encoded.index(b"\0")])
+            elif kind == _INFO_FID:
+                file = self._file_id(records[handle:end])
+            start += length
+        if name == ".":
+            file, directory = directory, None
+        # Without the file's own handle, what is said of the name has to do.
+        if directory is None or (not mask and file is not None):
+            directory = name = None
+        if directory is not None or file is not None:
+            yield Change(directory, name, file)
+
+    def _file_id(self, handle: bytes) -> Optional[FileId]:
+        """Return what a file handle stands for, None when that is gone."""
+        try:
+            descriptor = syscalls.open_by_handle_at(self._root, handle, os.O_PATH)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return None
+        try:
+            status = os.fstat(descriptor)
+            return status.st_dev, status.st_ino
+        finally:
+            os.close(descriptor)
+
+
+def _fanotify() -> int:
+    flags = _FAN_CLOEXEC | _FAN_NONBLOCK | _FAN_UNLIMITED_QUEUE
+    try:
+        return syscalls.fanotify_init(flags | _FAN_REPORT_DFID_NAME_TARGET, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return syscalls.fanotify_init(flags | _FAN_REPORT_DFID_NAME, os.O_RDONLY)
