@@ -13,9 +13,10 @@ import errno
 import os
 import stat
 from types import TracebackType
-from typing import List, NamedTuple, Optional, Tuple, Type, Union
+from typing import List, Optional, Tuple, Type, Union
 
 from fusepy_legacy import syscalls
+from fusepy_legacy.covered import Covered, MountPoint, covered_by
 
 PATH_MAX = 4096  # linux/limits.h; counts the terminating NUL
 
@@ -51,20 +52,6 @@ class Held(str):
     def close(self) -> None:
         """Let the file go."""
         os.close(self.descriptor)
-
-
-class Covered(NamedTuple):
-    """A directory below the root on which the mirror itself is mounted, and a descriptor from before."""
-
-    path: str
-    descriptor: int
-
-
-class MountPoint(NamedTuple):
-    """Where the mirror is mounted, without symlinks, and a descriptor from before."""
-
-    path: str
-    descriptor: int
 
 
 class Parent:
@@ -121,7 +108,7 @@ class Beneath:
     """Opens files beneath one directory.
 
     All paths are absolute in the mount ("/" is the root) and arrive as os.fsdecode makes them. Safe for
-    threads: nothing changes after construction but the covered path, which is replaced whole.
+    threads: nothing changes after construction.
 
     Raises OSError as open(2) does when the root cannot be opened.
     """
@@ -135,7 +122,7 @@ class Beneath:
         self.covered: Optional[Covered] = None
         try:
             if mountpoint is not None:
-                self.covered = self._covered_by(os.path.realpath(root), mountpoint)
+                self.covered = covered_by(self.descriptor, mountpoint)
             self._open_below = self._openat2 if self._has_openat2() else self._walk
         except BaseException:
             self.close()
@@ -154,7 +141,7 @@ class Beneath:
     def close(self) -> None:
         """Close the root's descriptors; the object is of no use afterwards."""
         if self.covered is not None:
-            os.close(self.covered.descriptor)
+            self.covered.close()
         os.close(self.descriptor)
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
@@ -205,45 +192,13 @@ class Beneath:
         held.descriptor = self.open(path, os.O_PATH)
         return held
 
-    def renamed(self, old: str, new: str) -> None:
-        """Take note of a rename, which may have moved the directory that the mount covers."""
-        covered = self.covered
-        if covered is not None and covered.path.startswith(old + "/"):
-            self.covered = Covered(new + covered.path[len(old) :], covered.descriptor)
-
-    def covered_name(self, directory: str) -> Optional[str]:
-        """Return the name in a directory that the mount covers, None when there is none."""
-        if self.covered is None:
-            return None
-        head, _, name = self.covered.path.rpartition("/")
-        return name if head == directory.rstrip("/") else None
-
-    @staticmethod
-    def _covered_by(root: str, mountpoint: Union[str, MountPoint]) -> Optional[Covered]:
-        """Hold on to the mount point's directory when it lies inside the root.
-
-        Walking into it later would enter the mirror itself, and wait for its own answer. The descriptor
-        still means the directory below.
-        """
-        path = (
-            mountpoint.path if isinstance(mountpoint, MountPoint) else os.path.realpath(mountpoint)
-        )
-        prefix = root.rstrip("/") + "/"
-        if not path.startswith(prefix):
-            return None
-        if isinstance(mountpoint, MountPoint):
-            descriptor = os.dup(mountpoint.descriptor)
-        else:
-            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return Covered("/" + path[len(prefix) :], descriptor)
-
     def _locate(self, path: str) -> Tuple[int, str]:
         """Return the descriptor to start from and the path relative to it."""
         covered = self.covered
-        if covered is not None and path.startswith(covered.path):
-            rest = path[len(covered.path) :]
-            if not rest or rest[0] == "/":
-                return covered.descriptor, rest[1:] or "."
+        if covered is not None:
+            top = covered.path()
+            if top is not None and f"{path}/".startswith(f"{top}/"):
+                return covered.descriptor, path[len(top) + 1 :] or "."
         return self.descriptor, path[1:] or "."
 
     def _open_long(self, directory: int, relative: str, flags: int, mode: int) -> int:

@@ -4,6 +4,7 @@ A subclass declares `file_class` (and `dir_class`), as fuse-python has it. What 
 their instances reaches its filesystem as `self.filesystem`.
 """
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -21,7 +22,7 @@ from fusepy_legacy.errors import (
     EXIT_USAGE,
     MountError,
 )
-from fusepy_legacy.identity import Caller
+from fusepy_legacy.identity import Caller, Registering
 from fusepy_legacy.kernel import checks, entry, options
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.daemon import Daemon
@@ -153,7 +154,8 @@ class Filesystem(fuse.Fuse):
     def caller(self) -> Caller:
         """Return who made the request that this thread serves."""
         if self._session is not None:
-            return Caller(current.uid, current.gid, current.pid, current.umask)
+            groups = self._session.engine.groups()
+            return Caller(current.uid, current.gid, current.pid, current.umask, groups)
         context = self.GetContext()
         return Caller(context["uid"], context["gid"], context["pid"], 0)
 
@@ -265,6 +267,9 @@ class Filesystem(fuse.Fuse):
         own = any(hasattr(type(self), name) for name in ("open", "create", "read", "write"))
         if not own and _leaves_io_to_kernel(self.methproxy.file_class):
             callbacks["backing"] = lambda file: file.fileno()
+            with contextlib.suppress(OSError):  # a machine that syscalls.py does not know
+                registering = Registering()
+                callbacks["registering"] = lambda: registering
         return callbacks
 
     def _starter(self, daemon: Daemon) -> Callback:

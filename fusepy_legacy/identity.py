@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 from types import TracebackType
-from typing import List, NamedTuple, Optional, Type
+from typing import List, NamedTuple, Optional, Sequence, Type
 
 from fusepy_legacy import syscalls
 
@@ -24,13 +24,15 @@ from fusepy_legacy import syscalls
 class Caller(NamedTuple):
     """Who made a request: ids of the process, and its number in this process's PID namespace.
 
-    `umask` is what the filesystem has to apply itself; 0 where the kernel has done so.
+    `umask` is what the filesystem has to apply itself; 0 where the kernel has done so. `groups` are the
+    supplementary groups that count for a new file, None where the kernel has not said (before Linux 6.3).
     """
 
     uid: int
     gid: int
     pid: int
     umask: int = 0
+    groups: Optional[Sequence[int]] = None
 
 
 class ActingAs:
@@ -59,7 +61,10 @@ class ActingAs:
                 return
             if self.mode & stat.S_ISGID:
                 self.groups = os.getgroups()
-                syscalls.setgroups(supplementary_groups(self.caller.pid))
+                groups = self.caller.groups
+                syscalls.setgroups(
+                    supplementary_groups(self.caller.pid) if groups is None else groups
+                )
             syscalls.setfsgid(self.caller.gid)
             if self.caller.uid != 0:
                 syscalls.setfsuid(self.caller.uid)
@@ -87,6 +92,36 @@ class ActingAs:
         if self.groups is not None:
             syscalls.setgroups(self.groups)
             self.groups = None
+
+
+class Registering:
+    """Context manager: what a thread registers for kernel I/O loses set-id bits when it is written.
+
+    The kernel writes a backing file with the rights of the thread that has registered it (fs/fuse/backing.c).
+    With CAP_FSETID it would leave the bits to a file that has got them since it was opened.
+
+    One object serves all threads that have the capabilities of the one that makes it.
+    """
+
+    __slots__ = ("all", "less", "set")
+
+    def __init__(self) -> None:
+        capabilities = syscalls.get_capabilities()
+        effective = capabilities.effective & ~(1 << syscalls.CAP_FSETID)
+        self.set = syscalls.capset_function()
+        self.all = capabilities.packed()
+        self.less = capabilities._replace(effective=effective).packed()
+
+    def __enter__(self) -> None:
+        self.set(self.less)
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.set(self.all)
 
 
 class _Thread(threading.local):

@@ -7,7 +7,9 @@ record locks of other processes. So every lock owner gets one description per fi
 that file on it; closing the description drops them.
 
 A lock owner is the kernel's number for a process's table of open files: fork makes a new owner, dup and
-threads do not.
+threads do not. For an open file description lock of the mount's users it is that of their open file; nobody
+says when it is over but the last close (fs/fuse/file.c sends no unlock), so it is known which owners have
+taken locks through which open file.
 """
 
 import ctypes
@@ -15,7 +17,7 @@ import errno
 import fcntl
 import os
 import threading
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 # linux/fcntl.h; Python 3.9 has them in fcntl.
 F_OFD_GETLK = 36
@@ -74,6 +76,7 @@ class LockTable:
 
     def __init__(self) -> None:
         self._holdings: Dict[Tuple[_FileId, int], _Holding] = {}
+        self._owners: Dict[int, Set[int]] = {}  # by the descriptor through which they took locks
         self._guard = threading.Lock()
 
     def test(self, descriptor: int, owner: int, lock: Lock) -> Optional[Lock]:
@@ -106,6 +109,7 @@ class LockTable:
         """
         key = (_file_id(descriptor), owner)
         with self._guard:
+            self._note(descriptor, owner, lock)
             holding = self._holdings.get(key)
             if holding is None:
                 if lock.type == fcntl.F_UNLCK:
@@ -123,10 +127,29 @@ class LockTable:
                 if not holding.locks and not holding.busy:
                     os.close(holding.descriptor)
                     del self._holdings[key]
+                    if not self._holdings:
+                        self._owners.clear()
+
+    def closing(self, descriptor: int) -> None:
+        """Drop what was locked through an open file, because its last close has come.
+
+        The owner of record locks has dropped its own by then: each close of a process does.
+        """
+        for owner in self._owners.pop(descriptor, ()):
+            self.set(descriptor, owner, Lock(fcntl.F_UNLCK, 0, 0, 0), wait=False)
 
     def holds_any(self) -> bool:
         """Tell whether any owner holds a lock: without one, closing a file has nothing to drop."""
         return bool(self._holdings)
+
+    def _note(self, descriptor: int, owner: int, lock: Lock) -> None:
+        """Remember who takes locks through an open file, until they drop all they have on it."""
+        if lock.type != fcntl.F_UNLCK:
+            self._owners.setdefault(descriptor, set()).add(owner)
+        elif lock.start == 0 and lock.length == 0 and descriptor in self._owners:
+            self._owners[descriptor].discard(owner)
+            if not self._owners[descriptor]:
+                del self._owners[descriptor]
 
     def _attempt(self, holding: _Holding, lock: Lock) -> None:
         """Take or drop a lock at once, and record it before another thread can change it."""

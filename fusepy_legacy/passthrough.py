@@ -39,7 +39,29 @@ _WATCHED_TIMEOUT = "3600"  # seconds; what the kernel may take for true while ch
 _UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
 
 
-class PassthroughFile:
+class _Opened:
+    """What an open file and an open directory can be asked, also when they have no name any more."""
+
+    filesystem: "Passthrough"
+
+    def writable(self) -> int:
+        """Return the descriptor; EROFS when nothing may be changed through it."""
+        raise NotImplementedError
+
+    def fchmod(self, mode: int) -> None:
+        """Set the permission bits: fchmod(2)."""
+        os.fchmod(self.writable(), stat.S_IMODE(mode))
+
+    def fchown(self, uid: int, gid: int) -> None:
+        """Set owner and group: fchown(2)."""
+        os.fchown(self.writable(), uid, gid)
+
+    def futimens(self, atime: syscalls.Timestamp, mtime: syscalls.Timestamp) -> None:
+        """Set the times: futimens(3)."""
+        syscalls.futimens(self.writable(), atime, mtime)
+
+
+class PassthroughFile(_Opened):
     """One open file.
 
     `filesystem` is the Passthrough it belongs to, `root` the directory of it that the file is in; `fd` is
@@ -47,7 +69,6 @@ class PassthroughFile:
     and `write`.
     """
 
-    filesystem: "Passthrough"
     kernel_io = (
         True  # of this class's read and write; a subclass that overrides one is asked as ever
     )
@@ -84,8 +105,11 @@ class PassthroughFile:
 
     def release(self, flags: int) -> None:
         """Close the descriptor; called once, after the last close of a program."""
-        os.close(self.fd)
-        self.root.released()
+        try:
+            self.filesystem.locks.closing(self.fd)
+        finally:
+            os.close(self.fd)
+            self.root.released()
 
     def fsync(self, datasync: bool) -> None:
         """Bring the file to the disk: fsync(2), or fdatasync(2)."""
@@ -98,26 +122,16 @@ class PassthroughFile:
         """Return the attributes, also of a file without a name: fstat(2)."""
         return self.root.shown(os.fstat(self.fd), self.fd)
 
+    def writable(self) -> int:
+        """Return the descriptor; EROFS when the root is read-only."""
+        self.root.check_writable()
+        return self.fd
+
     def ftruncate(self, length: int) -> None:
         """Cut or extend the file: ftruncate(2)."""
         os.ftruncate(self.fd, length)
 
     # For the kernel engine
-
-    def fchmod(self, mode: int) -> None:
-        """Set the permission bits of a file without a name: fchmod(2)."""
-        self.root.check_writable()
-        os.fchmod(self.fd, stat.S_IMODE(mode))
-
-    def fchown(self, uid: int, gid: int) -> None:
-        """Set owner and group of a file without a name: fchown(2)."""
-        self.root.check_writable()
-        os.fchown(self.fd, uid, gid)
-
-    def futimens(self, atime: syscalls.Timestamp, mtime: syscalls.Timestamp) -> None:
-        """Set the times of a file without a name: futimens(3)."""
-        self.root.check_writable()
-        syscalls.futimens(self.fd, atime, mtime)
 
     def linkat(self, path: str) -> None:
         """Give an open file a (new) name: linkat(2) with a path in /proc."""
@@ -173,10 +187,8 @@ class PassthroughFile:
         return None
 
 
-class PassthroughDirectory:
+class PassthroughDirectory(_Opened):
     """One open directory, read in pieces from its descriptor; `stream` holds it."""
-
-    filesystem: "Passthrough"
 
     def __init__(self, path: str) -> None:
         """Open a directory: open(2) with O_DIRECTORY."""
@@ -191,6 +203,14 @@ class PassthroughDirectory:
             entry.type = kind
             entry.offset = following
             yield entry
+
+    def fgetattr(self) -> os.stat_result:
+        """Return the attributes, also of a directory without a name: fstat(2)."""
+        return self.stream.fstat()
+
+    def writable(self) -> int:
+        """Return the descriptor; EROFS when the root is read-only, or it is none."""
+        return self.stream.writable()
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""
@@ -222,7 +242,7 @@ class Passthrough(Filesystem):
 
     file_class: type = PassthroughFile
     dir_class: type = PassthroughDirectory
-    wanted = frozenset(("atomic_o_trunc", "posix_acl"))
+    wanted = frozenset(("atomic_o_trunc", "create_supp_group", "posix_acl"))
 
     root: Optional[str] = None
     roots: Optional[str] = None
@@ -467,7 +487,6 @@ class Passthrough(Filesystem):
                     os.rename(
                         old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory
                     )
-        self.beneath.renamed(old, new)
 
     def unlink(self, path: str) -> None:
         """Take a name away: unlink(2)."""

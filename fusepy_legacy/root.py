@@ -15,7 +15,8 @@ import threading
 from typing import Callable, Iterator, NamedTuple, Optional, Union
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.beneath import Beneath, Held, MountPoint, Parent, Reference
+from fusepy_legacy.beneath import Beneath, Held, Parent, Reference
+from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import DirectoryStream, Dirent
 from fusepy_legacy.exclusion import (
     DIRECTORY_HIDDEN,
@@ -307,7 +308,6 @@ class RootDirectory:
             os.close(self.descriptor)
             raise
         self._stream = DirectoryStream(self.descriptor)
-        self._covered = root.covered_name(path)
 
     def entries(self, offset: int) -> Iterator[Dirent]:
         """Yield the entries from `offset` on, as DirectoryStream does."""
@@ -321,12 +321,22 @@ class RootDirectory:
 
     def stat(self, name: str) -> os.stat_result:
         """Return an entry's attributes: fstatat(2)."""
-        if name == self._covered:
-            return self.root.stat(f"{self.path}/{name}")
+        covered = self.root.covered
+        if covered is not None and covered.is_entry(self.descriptor, name):
+            return self.root.shown(os.fstat(covered.descriptor), covered.descriptor)
         status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         if status.st_dev == self._device:
             return self.root.shown(status, self.descriptor)
         return self.root.stat(f"{self.path}/{name}")
+
+    def fstat(self) -> os.stat_result:
+        """Return the directory's own attributes: fstat(2)."""
+        return self.root.shown(os.fstat(self.descriptor), self.descriptor)
+
+    def writable(self) -> int:
+        """Return the descriptor, to change attributes; EROFS when the root is read-only."""
+        self.root.check_writable(self.path)
+        return self.descriptor
 
     def sync(self, datasync: bool) -> None:
         """Bring the directory to the disk: fsync(2), or fdatasync(2)."""

@@ -17,7 +17,8 @@ import threading
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from fusepy_legacy import roots_file
-from fusepy_legacy.beneath import Held, MountPoint, Parent, Reference
+from fusepy_legacy.beneath import Held, Parent, Reference
+from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_ROOT, MountError
 from fusepy_legacy.inodes import InodeNumbers, virtual_number
@@ -375,13 +376,6 @@ class Roots:
             raise error(errno.EXDEV, new)
         root.check_rename(old_rest, new_rest, flags)
 
-    def renamed(self, old: str, new: str) -> None:
-        """Take note of a rename, which may have moved the directory that the mount covers."""
-        root, old_rest = self._find(old)
-        other, new_rest = self._find(new)
-        if isinstance(root, Root) and root is other:
-            root.renamed(old_rest, new_rest)
-
     def _roots(self) -> Iterator[Root]:
         for place in self._table.places.values():
             if place.root is not None:
@@ -393,6 +387,7 @@ class VirtualListing:
 
     def __init__(self, roots: Roots, directory: VirtualDirectory) -> None:
         self._roots = roots
+        self._directory = directory
         self._path = directory.path.rstrip("/")
         self._own = virtual_number(directory.path)
         self._entries = [".", ".."]
@@ -412,6 +407,14 @@ class VirtualListing:
     def stat(self, name: str) -> os.stat_result:
         """Return an entry's attributes."""
         return self._roots.stat(f"{self._path}/{name}")
+
+    def fstat(self) -> os.stat_result:
+        """Return the directory's own attributes."""
+        return self._directory.stat()
+
+    def writable(self) -> int:
+        """Raise EROFS."""
+        raise error(errno.EROFS, self._directory.path)
 
     def sync(self, datasync: bool) -> None:
         """Do nothing: there is nothing that could be lost."""

@@ -11,7 +11,7 @@ import functools
 import os
 import platform
 import struct
-from typing import Dict, NamedTuple, NoReturn, Optional, Sequence
+from typing import Callable, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 RESOLVE_NO_MAGICLINKS = 0x02  # linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
@@ -25,8 +25,9 @@ UTIME_NOW = (1 << 30) - 1  # linux/stat.h
 UTIME_OMIT = (1 << 30) - 2
 
 CAP_DAC_OVERRIDE = 1  # linux/capability.h
+CAP_FSETID = 4
 CLONE_FS = 0x200  # linux/sched.h
-_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)  # version 3, the calling thread
 _AT_SYMLINK_NOFOLLOW = 0x100  # linux/fcntl.h
 
 
@@ -82,6 +83,10 @@ class _Syscalls:
             use_errno=True,
         )
         self.openat2 = prototype(("syscall", self.libc))
+        capset = ctypes.CFUNCTYPE(
+            ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, use_errno=True
+        )
+        self.capset = capset(("syscall", self.libc))
         self.utimensat = self.libc.utimensat
         self.utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
         self.copy_file_range = self.libc.copy_file_range
@@ -208,17 +213,47 @@ def setgroups(groups: Sequence[int]) -> None:
 
 def raise_capability(capability: int) -> None:
     """Make a permitted capability effective in the calling thread (capset(2)); EPERM if not permitted."""
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    capabilities = get_capabilities()
+    effective = capabilities.effective | 1 << capability
+    capset(capabilities._replace(effective=effective).packed())
+
+
+class Capabilities(NamedTuple):
+    """A thread's capabilities below 32 as bits, and the others' words as they are: capget(2)."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+    more: Tuple[int, ...]
+
+    def packed(self) -> bytes:
+        """Return them as `capset` takes them."""
+        return struct.pack("6I", *self[:3], *self.more)
+
+
+def get_capabilities() -> Capabilities:
+    """Return the calling thread's capabilities (capget(2))."""
     data = ctypes.create_string_buffer(24)
-    if _calls().syscall(ctypes.c_long(_calls().number("capget")), header, data) < 0:
+    if _calls().syscall(ctypes.c_long(_calls().number("capget")), _CAPABILITY_HEADER, data) < 0:
         _fail()
-    fields = list(struct.unpack("6I", data.raw))
-    fields[0] |= 1 << capability
-    result = _calls().syscall(
-        ctypes.c_long(_calls().number("capset")), header, struct.pack("6I", *fields)
-    )
-    if result < 0:
-        _fail()
+    effective, permitted, inheritable, *more = struct.unpack("6I", data.raw)
+    return Capabilities(effective, permitted, inheritable, tuple(more))
+
+
+def capset(packed: bytes) -> None:
+    """Set the calling thread's capabilities (capset(2)); EPERM for what is not permitted."""
+    capset_function()(packed)
+
+
+def capset_function() -> Callable[[bytes], None]:
+    """Return `capset` for who calls it with each open file: everything but its argument looked up."""
+    call, number, header = _calls().capset, _calls().number("capset"), _CAPABILITY_HEADER
+
+    def capset(packed: bytes) -> None:
+        if call(number, header, packed) < 0:
+            _fail()
+
+    return capset
 
 
 def unshare(flags: int) -> None:

@@ -1,5 +1,6 @@
 """fusepy_legacy.beneath: paths to descriptors, and no way out of the root."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import PATH_MAX, Beneath, _pieces
 from tests.errnos import raises_errno
+from tests.mounted.commands import output_of
+from tests.mounted.mounting import unmount
 
 # What a path that leads out, or through a symlink, is answered with. A symlink where a directory must be
 # is ENOTDIR to open(2) with O_DIRECTORY | O_NOFOLLOW, and ELOOP to openat2(2).
@@ -459,13 +462,43 @@ def test_openat2_is_asked_again_when_a_rename_got_in_its_way(
 
 @pytest.fixture
 def covered(root: Path, walking: str) -> Iterator[Beneath]:
-    """A root whose /a/b is the mount point; another directory has taken its name, as a mount does."""
+    """A root whose /a/b is covered by a mount."""
     opened = Beneath(str(root), str(root / "a" / "b"))
-    (root / "a" / "b").rename(root.parent / "below")
-    (root / "a" / "b" / "c").mkdir(parents=True)
-    (root / "a" / "b" / "c" / "secret").write_bytes(b"in the mount, where no answer comes")
-    yield opened
-    opened.close()
+    try:
+        with covering(root / "a" / "b"):
+            yield opened
+    finally:
+        opened.close()
+
+
+@contextlib.contextmanager
+def covering(directory: Path) -> Iterator[None]:
+    """Mount something over a directory for the block, wherever that is moved meanwhile."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts")
+    with contextlib.ExitStack() as stack:
+        above = stack.enter_context(descriptor_of(directory.parent))
+        stack.callback(lambda: unmount(Path(os.readlink(f"/proc/self/fd/{above}"), directory.name)))
+        output_of("mount", "-t", "tmpfs", "tmpfs", directory)
+        (directory / "c").mkdir()
+        (directory / "c" / "secret").write_bytes(b"in the mount, where no answer comes")
+        yield
+
+
+@contextlib.contextmanager
+def descriptor_of(directory: Path) -> Iterator[int]:
+    """A directory's descriptor, which stays with it through renames."""
+    descriptor = os.open(str(directory), os.O_PATH)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def inode_below(covered: Beneath) -> int:
+    """Return the inode number of the covered directory."""
+    assert covered.covered is not None
+    return os.fstat(covered.covered.descriptor).st_ino
 
 
 def test_a_covered_directory_is_reached_below_the_mount(
@@ -473,12 +506,12 @@ def test_a_covered_directory_is_reached_below_the_mount(
 ) -> None:
     """A path through the mount point means what was there before the mount, in every way of asking."""
     assert means_inside(ask(covered, "/a/b/c/secret"))
-    below = (root.parent / "below").stat()
-    assert os.path.samestat(covered.stat("/a/b"), below)
+    below = inode_below(covered)
+    assert covered.stat("/a/b").st_ino == below != (root / "a" / "b").stat().st_ino
     with covered.parent("/a/b") as (directory, name):
-        assert os.path.samestat(os.stat(name, dir_fd=directory), below)
+        assert os.stat(name, dir_fd=directory).st_ino == below
     with covered.parent("/a/b/file") as (directory, name):
-        assert os.path.samestat(os.fstat(directory), below)
+        assert os.fstat(directory).st_ino == below
         assert name == "file"
 
 
@@ -486,7 +519,9 @@ def test_a_covered_directory_has_no_way_out_either(
     covered: Beneath, root: Path, ask: Callable[[Beneath, str], object]
 ) -> None:
     """Walks upwards and symlinks below the mount point are refused as elsewhere."""
-    (root.parent / "below" / "link").symlink_to(root.parent / "outside" / "a" / "b")
+    assert covered.covered is not None
+    target = str(root.parent / "outside" / "a" / "b")
+    os.symlink(target, "link", dir_fd=covered.covered.descriptor)
     for path in ("/a/b/..", "/a/b/../outside/a/b/c/secret", "/a/b/link/c/secret"):
         with raises_errno(*REFUSED):
             ask(covered, path)
@@ -504,34 +539,28 @@ def test_a_name_that_begins_like_the_mount_point_is_another_file(
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("/a", "/z", "/z/b/c/secret"),
-        ("/a", "/a2/deeper", "/a2/deeper/b/c/secret"),
-        ("/a/bc", "/z", "/a/b/c/secret"),
-        ("/z", "/y", "/a/b/c/secret"),
-        ("/a/b/c", "/a/c", "/a/b/c/secret"),
+        ("a", "z", "/z/b/c/secret"),
+        ("a", "other/deeper", "/other/deeper/b/c/secret"),
+        ("a/bc", "z", "/a/b/c/secret"),
+        ("other", "z", "/a/b/c/secret"),
     ],
 )
 def test_a_rename_above_the_mount_point_takes_it_along(
-    covered: Beneath, old: str, new: str, expected: str
+    covered: Beneath, root: Path, old: str, new: str, expected: str
 ) -> None:
-    """After `renamed`, the covered directory has its new path; other renames change nothing."""
-    covered.renamed(old, new)
+    """Whoever renames, the covered directory has its new path; other renames change nothing."""
+    (root / "a" / "bc").mkdir()
+    (root / "other").mkdir()
+    (root / old).rename(root / new)
     assert means_inside(covered.stat(expected).st_size)
 
 
-def test_a_rename_of_a_name_that_is_the_mount_points_beginning_changes_nothing(
-    root: Path, walking: str
-) -> None:
-    """/a/b is not above /a/bc."""
-    (root / "a" / "bc").mkdir()
-    (root / "a" / "bc" / "file").write_bytes(INSIDE)
-    beneath = Beneath(str(root), str(root / "a" / "bc"))
-    (root / "a" / "bc").rename(root.parent / "below")
-    beneath.renamed("/a/b", "/a/z")
-    try:
-        assert means_inside(beneath.stat("/a/bc/file").st_size)
-    finally:
-        beneath.close()
+def test_a_mount_point_that_leaves_the_root_covers_nothing(covered: Beneath, root: Path) -> None:
+    """What has its path then is just a directory."""
+    (root / "a").rename(root.parent / "away")
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "file").write_bytes(INSIDE)
+    assert means_inside(covered.stat("/a/b/file").st_size)
 
 
 def test_the_mount_point_is_found_through_symlinks(root: Path, walking: str) -> None:
@@ -540,18 +569,37 @@ def test_the_mount_point_is_found_through_symlinks(root: Path, walking: str) -> 
     alias.symlink_to(root)
     beneath = Beneath(f"{alias}/.", f"{root}//a/../a/b")
     try:
-        (root / "a" / "b").rename(root.parent / "below")
-        assert means_inside(beneath.stat("/a/b/c/secret").st_size)
+        with covering(root / "a" / "b"):
+            assert means_inside(beneath.stat("/a/b/c/secret").st_size)
     finally:
         beneath.close()
 
 
-def test_the_covered_name_is_known_in_its_directory(covered: Beneath) -> None:
-    """The one directory that holds the mount point has its name, however it is written; others have none."""
-    assert covered.covered_name("/a") == covered.covered_name("/a/") == "b"
-    assert [covered.covered_name(path) for path in ("/", "/a/b", "/z")] == [None] * 3
-    covered.renamed("/a", "/z")
-    assert (covered.covered_name("/a"), covered.covered_name("/z")) == (None, "b")
+def test_the_mount_point_is_found_through_bind_mounts(root: Path, walking: str) -> None:
+    """The root may be reached by another path than the directories above the mount point."""
+    alias = root.parent / "alias"
+    alias.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounts")
+    output_of("mount", "--bind", root, alias)
+    try:
+        beneath = Beneath(str(alias), str(root / "a" / "b"))
+        assert beneath.covered is not None
+        assert beneath.covered.path() == "/a/b"
+        beneath.close()
+    finally:
+        unmount(alias)
+
+
+def test_the_covered_entry_is_known_in_its_directory(covered: Beneath, root: Path) -> None:
+    """It is an entry of the one directory that holds the mount point, also after a rename of that."""
+    (root / "other" / "b").mkdir(parents=True)
+    (root / "a").rename(root / "z")
+    assert covered.covered is not None
+    with descriptor_of(root / "z") as above, descriptor_of(root / "other") as other:
+        assert covered.covered.is_entry(above, "b")
+        assert not covered.covered.is_entry(above, "c")
+        assert not covered.covered.is_entry(other, "b")
 
 
 @pytest.mark.parametrize("path", ["/file", "/a/file"])
@@ -601,7 +649,7 @@ def test_the_root_directory_of_the_machine_can_be_the_root(tmp_path: Path, walki
     beneath = Beneath("/", str(tmp_path))
     try:
         assert beneath.covered is not None
-        assert beneath.covered.path == os.path.realpath(str(tmp_path))
+        assert beneath.covered.path() == os.path.realpath(str(tmp_path))
         assert os.path.samestat(beneath.stat(str(tmp_path)), tmp_path.stat())
     finally:
         beneath.close()

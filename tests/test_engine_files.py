@@ -75,6 +75,33 @@ def test_open_of_a_path_that_leads_to_another_file_by_now() -> None:
     assert len(kernel.engine.handles) == 0
 
 
+@pytest.mark.parametrize(
+    ("now", "number", "expected"),
+    [
+        (OSError(errno.ENOENT, ""), errno.ENOENT, errno.ESTALE),
+        (status(0o120777, ino=502), errno.ELOOP, errno.ESTALE),
+        (FILE, errno.EACCES, errno.EACCES),
+        (FILE, errno.ENOENT, errno.ENOENT),
+    ],
+    ids=["gone", "a symlink", "refused", "gone to open only"],
+)
+def test_open_of_a_name_that_the_kernel_believes_in_wrongly(
+    now: Any, number: int, expected: int
+) -> None:
+    """ESTALE makes the kernel look it up again, and O_CREAT create it; else the error is the handler's."""
+    seen = [FILE, now]
+
+    def getattr_(path: str) -> Any:
+        found = seen.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    kernel = Kernel({"use_ino": True}, getattr=getattr_, open=OSError(number, ""))
+    node = kernel.looks_up("file")
+    assert kernel.sends(14, u32(0) + u32(0), node=node) == reply(error=-expected)
+
+
 def test_open_clears_privileges_of_what_it_truncates() -> None:
     """FUSE_OPEN_KILL_SUIDGID, with O_TRUNC."""
     kernel = Kernel(open=None, chmod=None, getattr=status(0o104755, ino=5))

@@ -2,14 +2,16 @@
 
 import errno
 import fcntl
+import struct
+import time
 import types
-from typing import Any
+from typing import Any, List
 
 import pytest
 
 from fusepy_legacy.kernel.context import current
 from tests.kernel_side import Opened
-from tests.wire import reply, u32, u64
+from tests.wire import UNIQUE, i64, reply, u32, u64
 
 OFFSET_MAX = (1 << 63) - 1  # linux/fs.h: to the end of the file
 
@@ -125,3 +127,92 @@ def test_setlkw_that_was_interrupted_before_it_came() -> None:
     opened.kernel.sends(33, lk_in(opened.fh, fcntl.F_WRLCK), node=opened.node, unique=55)
     opened.kernel.sends(33, lk_in(opened.fh, fcntl.F_WRLCK), node=opened.node, unique=56)
     assert seen == [True, False]
+
+
+@pytest.mark.parametrize("opcode", [32, 33])
+def test_what_is_cached_of_a_file_ends_when_it_is_locked(opcode: int) -> None:
+    """A notification goes before the reply; not for an unlock, nor when the lock is refused."""
+    opened = Opened(lock=lambda *_, **fields: -errno.EAGAIN if fields["l_start"] else None)
+    sent: List[bytes] = []
+    opened.kernel.engine.notify = sent.append
+    opened.sends(opcode, lk_in(opened.fh, fcntl.F_UNLCK, start=0))
+    opened.sends(opcode, lk_in(opened.fh, fcntl.F_WRLCK, start=1))
+    assert sent == []
+    assert opened.sends(opcode, lk_in(opened.fh, fcntl.F_WRLCK, start=0)) == reply()
+    data_and_attributes = (
+        u64(opened.node)  # fuse_notify_inval_inode_out.ino
+        + i64(0)  # off
+        + i64(0)  # len: to the end
+    )
+    assert sent == [reply(data_and_attributes, error=2, unique=0)]  # FUSE_NOTIFY_INVAL_INODE
+    assert len(opened.kernel.engine.running) == 0
+
+
+@pytest.mark.parametrize("by", ["kernel I/O", "one thread"])
+def test_only_attributes_end_where_data_cannot(by: str) -> None:
+    """None is cached with kernel I/O; one thread alone could not serve the reads that it would wait for."""
+    opened = Opened(lock=None)
+    engine = opened.kernel.engine
+    engine.handles.get(opened.fh).backed = by == "kernel I/O"
+    engine.concurrent = by != "one thread"
+    sent: List[bytes] = []
+    engine.notify = sent.append
+    opened.sends(32, lk_in(opened.fh, fcntl.F_RDLCK))
+    assert sent == [reply(u64(opened.node) + i64(-1) + i64(0), error=2, unique=0)]
+
+
+def test_one_thread_waits_for_a_lock_without_being_in_a_handler() -> None:
+    """SETLKW is a SETLK that has no reply until it succeeds."""
+    answers = [-errno.EAGAIN, -errno.EACCES, 0]
+    opened = Opened(lock=lambda *_, **__: answers.pop(0))
+    running = opened.kernel.engine.running
+    opened.kernel.engine.concurrent = False
+    fields = lk_in(opened.fh, fcntl.F_WRLCK)
+    assert opened.sends(33, fields) is None
+    assert UNIQUE in running
+    assert opened.sends(33, fields) is None
+    assert opened.sends(33, fields) == reply()
+    assert UNIQUE not in running
+    assert {call[2] for call in opened.calls()} == {fcntl.F_SETLK}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before it came", "while it waits"])
+def test_one_thread_gives_up_a_wait_that_is_interrupted(before: bool) -> None:
+    """EINTR, and nothing waits any more."""
+    opened = Opened(lock=-errno.EAGAIN)
+    opened.kernel.engine.concurrent = False
+    fields = lk_in(opened.fh, fcntl.F_WRLCK)
+    if not before:
+        assert opened.sends(33, fields) is None
+    opened.kernel.sends(36, u64(UNIQUE), unique=1)  # FUSE_INTERRUPT
+    assert opened.sends(33, fields) == reply(error=-errno.EINTR)
+    assert len(opened.kernel.engine.running) == 0
+
+
+@pytest.mark.parametrize("problem", [OSError(errno.ENOLCK, ""), ValueError("a defect")])
+def test_one_thread_waits_for_nothing_after_an_error(problem: Exception) -> None:
+    """It is the reply."""
+    opened = Opened(lock=problem)
+    opened.kernel.engine.concurrent = False
+    expected = getattr(problem, "errno", errno.EIO)
+    assert opened.sends(33, lk_in(opened.fh, fcntl.F_WRLCK)) == reply(error=-expected)
+    assert len(opened.kernel.engine.running) == 0
+
+
+@pytest.mark.parametrize(("age", "expected"), [(60, [0, -1, 0, -1]), (0, [0, 0, 0, 0])])
+def test_data_that_has_not_changed_stays_cached(age: float, expected: List[int]) -> None:
+    """After it was dropped once, later than a clock tick after its last change."""
+    changed = int((time.time() - age) * 1e9)
+    sizes = iter((1, 1, 2, 2))
+
+    def fgetattr(path: str, value: Any) -> Any:
+        times = {"st_mtime_ns": changed, "st_ctime_ns": changed}
+        return types.SimpleNamespace(st_size=next(sizes), **times)
+
+    opened = Opened(lock=None, fgetattr=fgetattr, ftruncate=None)
+    sent: List[bytes] = []
+    opened.kernel.engine.notify = sent.append
+    for _ in range(4):
+        assert opened.sends(32, lk_in(opened.fh, fcntl.F_WRLCK)) == reply()
+    offsets = [struct.unpack_from("=q", message, 24)[0] for message in sent]
+    assert offsets == expected

@@ -340,6 +340,45 @@ def test_mknod_of_a_file_by_create() -> None:
     ]
 
 
+def test_mknod_of_a_file_prefers_create() -> None:
+    """Where there are both, as in libfuse: its mknod handlers have never been asked for regular files."""
+    kernel = Kernel(create=(OpenFile(), True), mknod=None, release=None, getattr=FILE)
+    kernel.sends(8, u32(0o100600) + u32(0) + u32(0) + u32(0) + b"file\0")
+    assert [call[0] for call in kernel.calls()] == ["create", "release", "getattr"]
+    kernel.sends(8, u32(0o010600) + u32(0) + u32(0) + u32(0) + b"fifo\0")
+    assert [call[0] for call in kernel.calls()] == ["mknod", "getattr"]
+
+
+def test_mknod_of_a_file_when_create_is_not_implemented() -> None:
+    """ENOSYS of create leads to mknod; another error is the answer."""
+    kernel = Kernel(create=-errno.ENOSYS, mknod=None, getattr=FILE)
+    kernel.sends(8, u32(0o100600) + u32(0) + u32(0) + u32(0) + b"file\0")
+    assert [call[0] for call in kernel.calls()] == ["create", "mknod", "getattr"]
+    kernel = Kernel(create=-errno.ENOSPC, mknod=None, getattr=FILE)
+    answer = kernel.sends(8, u32(0o100600) + u32(0) + u32(0) + u32(0) + b"file\0")
+    assert answer == reply(error=-errno.ENOSPC)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["with another name", "with one name"])
+def test_a_replaced_file_is_held_unless_it_has_another_name(linked: bool) -> None:
+    """By that name it can be opened; a file system with many hard links would run out of descriptors."""
+    held = Held("/file")
+    shown = status(0o100644, ino=7, links=2 if linked else 1)
+    kernel = Kernel({"use_ino": True}, getattr=shown, rename=None, hold=held)
+    kernel.looks_up("file")
+    if linked:
+        kernel.looks_up("link")
+    kernel.sends(12, u64(1) + b"new\0file\0")
+    assert [call[0] for call in kernel.calls()] == (["rename"] if linked else ["hold", "rename"])
+
+
+class Held(str):
+    """What the filesystem's hold returns."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def test_mkdir_makes_a_directory() -> None:
     """Below another directory."""
     kernel = Kernel(mkdir=None, getattr=DIRECTORY)

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.identity import ActingAs, Caller, supplementary_groups
+from fusepy_legacy.identity import ActingAs, Caller, Registering, supplementary_groups
 from tests.children import in_child
 from tests.errnos import raises_errno
 
@@ -225,6 +225,25 @@ def test_groups_are_looked_up_for_setgid_modes_only(process: Callable[[List[int]
 
 
 @as_root
+def test_groups_that_the_kernel_names_are_not_looked_up() -> None:
+    """Those of the request count, also when there are none."""
+
+    def act() -> None:
+        def groups() -> List[str]:
+            with open("/proc/thread-self/status") as status:
+                (line,) = [line for line in status if line.startswith("Groups:")]
+            return line.split()[1:]
+
+        syscalls.setgroups([7])
+        for named in ((), (GROUP,)):
+            with ActingAs(CALLER._replace(groups=named, pid=os.getpid()), 0o2755):
+                assert groups() == [str(group) for group in named]
+            assert groups() == ["7"]
+
+    in_child(act)
+
+
+@as_root
 def test_roots_own_requests_change_nothing() -> None:
     """For uid 0 and gid 0 there is nothing to take on."""
 
@@ -313,3 +332,21 @@ def test_a_process_that_is_gone_has_no_groups() -> None:
     child.wait()
     assert supplementary_groups(child.pid) == []
     assert supplementary_groups(0) == []
+
+
+@as_root
+def test_what_is_registered_for_kernel_io_has_no_right_to_keep_set_id_bits() -> None:
+    """CAP_FSETID is gone inside the block, in this thread, and back afterwards, also after an error."""
+
+    def act() -> None:
+        before = syscalls.get_capabilities()
+        bit = 1 << syscalls.CAP_FSETID
+        assert before.effective & bit
+        registering = Registering()
+        with registering:
+            assert syscalls.get_capabilities() == before._replace(effective=before.effective ^ bit)
+        with pytest.raises(KeyError), registering:
+            raise KeyError
+        assert syscalls.get_capabilities() == before
+
+    in_child(act)

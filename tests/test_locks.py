@@ -588,3 +588,40 @@ def test_locks_split_and_merge_as_if_each_byte_had_its_own(
             for number in PIDS:
                 owners[number].set(UNLOCK)
     assert not table.holds_any()
+
+
+def test_closing_drops_what_was_taken_through_the_open_file(tmp_path: Path) -> None:
+    """Of every owner, and nothing that was taken through another open of the file."""
+    table = LockTable()
+    descriptors = [os.open(str(tmp_path / "file"), os.O_CREAT | os.O_RDWR) for _ in range(2)]
+    one, two = descriptors
+    try:
+        table.set(one, 1, Lock(fcntl.F_RDLCK, 0, 10, 0), wait=False)
+        table.set(one, 2, Lock(fcntl.F_RDLCK, 0, 10, 0), wait=False)
+        table.set(two, 3, Lock(fcntl.F_RDLCK, 0, 10, 0), wait=False)
+        table.closing(one)
+        exclusive = Lock(fcntl.F_WRLCK, 0, 10, 0)
+        assert table.test(one, 3, exclusive) is None
+        table.closing(two)
+        assert not table.holds_any()
+        table.closing(two)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def test_closing_leaves_what_its_owner_has_taken_anew_elsewhere(tmp_path: Path) -> None:
+    """A process that closes a file drops its locks; the last close of that open may be heard of later."""
+    table = LockTable()
+    descriptors = [os.open(str(tmp_path / "file"), os.O_CREAT | os.O_RDWR) for _ in range(2)]
+    one, two = descriptors
+    try:
+        table.set(one, 1, Lock(fcntl.F_WRLCK, 0, 10, 0), wait=False)
+        table.set(one, 1, Lock(fcntl.F_UNLCK, 0, 0, 0), wait=False)
+        table.set(two, 1, Lock(fcntl.F_WRLCK, 0, 10, 0), wait=False)
+        table.closing(one)
+        assert table.test(one, 2, Lock(fcntl.F_RDLCK, 0, 1, 0)) is not None
+        table.closing(two)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)

@@ -55,6 +55,7 @@ CACHE_SYMLINKS = 1 << 23
 HANDLE_KILLPRIV_V2 = 1 << 28
 SETXATTR_EXT = 1 << 29
 INIT_EXT = 1 << 30
+CREATE_SUPP_GROUP = 1 << 34
 PASSTHROUGH = 1 << 37
 
 SINCE_7_23 = (
@@ -72,7 +73,7 @@ SINCE_7_33 = SINCE_7_28 | HANDLE_KILLPRIV_V2 | SETXATTR_EXT
 SINCE_7_36 = SINCE_7_33 | INIT_EXT
 SINCE_7_40 = SINCE_7_36 | PASSTHROUGH
 
-ALL_WANTED = {"atomic_o_trunc", "posix_acl", "cache_symlinks"}
+ALL_WANTED = {"atomic_o_trunc", "create_supp_group", "posix_acl", "cache_symlinks"}
 
 
 class Agreed(NamedTuple):
@@ -187,7 +188,15 @@ def test_each_version_gets_what_it_has(minor: int, flags: int) -> None:
         (23, SINCE_7_23 | ATOMIC_O_TRUNC | DONT_MASK),
         (28, SINCE_7_28 | ATOMIC_O_TRUNC | DONT_MASK | POSIX_ACL | CACHE_SYMLINKS),
         (36, SINCE_7_36 | ATOMIC_O_TRUNC | DONT_MASK | POSIX_ACL | CACHE_SYMLINKS),
-        (45, SINCE_7_40 | ATOMIC_O_TRUNC | DONT_MASK | POSIX_ACL | CACHE_SYMLINKS),
+        (
+            45,
+            SINCE_7_40
+            | ATOMIC_O_TRUNC
+            | DONT_MASK
+            | POSIX_ACL
+            | CACHE_SYMLINKS
+            | CREATE_SUPP_GROUP,
+        ),
     ],
 )
 def test_what_a_filesystem_asks_for(minor: int, flags: int) -> None:
@@ -425,6 +434,7 @@ def test_a_close_drops_locks_even_if_the_flush_fails() -> None:
     [
         (ATOMIC_O_TRUNC, "atomic_o_trunc"),
         (CACHE_SYMLINKS, "cache_symlinks"),
+        (CREATE_SUPP_GROUP, "create_supp_group"),
         (POSIX_ACL, "posix_acl"),
     ],
 )

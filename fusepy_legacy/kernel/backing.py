@@ -67,6 +67,10 @@ class Backings:
             self._by_node[node.id] = _Backing(number)
             return number
 
+    def is_shared(self, node: Node) -> bool:
+        """Tell whether a node has a backing id, which its further opens must share."""
+        return node.id in self._by_node
+
     def released(self, node: Node) -> None:
         """Give the backing id back with the last open that shares it."""
         with self._guard:

@@ -84,11 +84,15 @@ class Device:
                     raise
         return None
 
-    def _sleep(self) -> None:
+    def is_ready(self, seconds: float) -> bool:
+        """Wait for a request or the end; return false when neither has come."""
+        return self._sleep(seconds * 1000)
+
+    def _sleep(self, milliseconds: Optional[float] = None) -> bool:
         waiting = select.poll()
         waiting.register(self.descriptor, select.POLLIN)
         waiting.register(self._stop_reader, select.POLLIN)
-        waiting.poll()
+        return bool(waiting.poll(milliseconds))
 
     def open_backing(self, descriptor: int) -> int:
         """Register a file for kernel I/O, and return its backing id. Raises OSError."""

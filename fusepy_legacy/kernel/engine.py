@@ -17,12 +17,13 @@ import logging
 import os
 import struct
 import time
-from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import AbstractSet, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from fusepy_legacy.kernel import abi, requests
 from fusepy_legacy.kernel.attributes import Attributer, Attributes, links_of
 from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.extensions import supplementary_groups
 from fusepy_legacy.kernel.handles import Handle, Handles
 from fusepy_legacy.kernel.negotiation import Agreement
 from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
@@ -69,6 +70,7 @@ class Engine:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_failure: Callable[[], None] = lambda: None
         self.notify: Callable[[bytes], None] = lambda message: None
+        self.concurrent = True  # other threads serve requests while one waits in its handler
         self.running = requests.session.Waits()
         self.backings = Backings()
         self.hidden: Dict[int, str] = {}
@@ -198,6 +200,12 @@ class Engine:
                 logger.exception("closing what was opened for an interrupted request failed")
 
     # What the functions that serve requests share.
+
+    def groups(self) -> Optional[Sequence[int]]:
+        """Return the caller's supplementary groups that count for a new file, None if not to be known."""
+        if not self.agreement.has(abi.INIT_CREATE_SUPP_GROUP):
+            return None
+        return supplementary_groups(current.extensions)
 
     def path(self, node: Node) -> str:
         """Return a node's path; ESTALE when it has no name any more: the kernel looks the name up again."""

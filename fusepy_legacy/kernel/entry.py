@@ -120,6 +120,9 @@ def _owner(callbacks: Dict[str, Any]) -> Any:
 
 def _session_of(filesystem: Any) -> Optional[Session]:
     for owner, session in _sessions:
-        if owner is filesystem or current.engine is session.engine:
+        if owner is filesystem:
+            return session
+    for _, session in _sessions:
+        if current.engine is session.engine:
             return session
     return _sessions[0][1] if len(_sessions) == 1 else None

@@ -5,7 +5,7 @@ import errno
 import itertools
 import os
 import threading
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from fusepy_legacy.kernel.nodes import Node
 
@@ -16,8 +16,9 @@ class Handle:
     `object` is what the filesystem's open, create or opendir returned; `arguments` hands it on as the last
     argument of a handler, and is empty when the filesystem keeps nothing per open. `path` is the one it
     was opened by, for a file that has lost its name. `listing` is a directory's reading position. `backed`
-    tells that the kernel does the input and output (backing.py). `users` are the kernel, until it releases
-    the handle, and requests that borrow it; the last one calls `finish`.
+    tells that the kernel does the input and output (backing.py); `settled` is the last change that a lock
+    has made the kernel see (requests/locks.py). `users` are the kernel, until it releases the handle, and
+    requests that borrow it; the last one calls `finish`.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Handle:
         "flags",
         "listing",
         "backed",
+        "settled",
         "users",
         "finish",
     )
@@ -44,6 +46,7 @@ class Handle:
         self.flags = flags
         self.listing: Any = None
         self.backed = False
+        self.settled: Any = None
         self.users = 1
         self.finish: Optional[Callable[[], None]] = None
 
@@ -76,6 +79,12 @@ class Handles:
         """Return a handle, None when the number is not in use (any more)."""
         return self._by_number.get(number)
 
+    def open_beside(self, node: Node) -> Set[Node]:
+        """Return the other files of a node's directory that are open."""
+        opened = list(self._by_number.values())
+        beside = {handle.node for handle in opened if handle.node.parent is node.parent}
+        return beside - {node}
+
     def release(self, number: int, finish: Callable[[], None]) -> None:
         """Take a handle out of the table; call `finish` now, or when its last borrower is done."""
         handle = self.get(number)
@@ -96,7 +105,7 @@ class Handles:
         with self._guard:
             for number in reversed(node.opens or ()):
                 handle = self._by_number.get(number)
-                if handle is not None and handle.users:
+                if handle is not None and handle.users and _has_attributes(handle):
                     handle.users += 1
                     return handle
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -108,3 +117,8 @@ class Handles:
         if last and handle.finish is not None:
             finish, handle.finish = handle.finish, None  # it may refer to the handle: no cycle
             finish()
+
+
+def _has_attributes(handle: Handle) -> bool:
+    """Tell whether an open file can be asked for attributes; most filesystems' open directories cannot."""
+    return handle.listing is None or hasattr(handle.object, "fgetattr")

@@ -35,6 +35,7 @@ _ALWAYS = (
 WANTED = {
     "atomic_o_trunc": abi.INIT_ATOMIC_O_TRUNC,  # open gets O_TRUNC
     "posix_acl": abi.INIT_POSIX_ACL | abi.INIT_DONT_MASK,  # create gets the umask beside the mode
+    "create_supp_group": abi.INIT_CREATE_SUPP_GROUP,  # requests that create say the caller's groups
     "cache_symlinks": abi.INIT_CACHE_SYMLINKS,  # readlink is asked once, and never again
 }
 

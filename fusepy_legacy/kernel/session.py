@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
 
-from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel import notifications
 from fusepy_legacy.kernel.daemon import Daemon
 from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
 from fusepy_legacy.kernel.engine import Engine
@@ -113,22 +113,18 @@ class Session:
                 self._invalidate_entry(node, name)
 
     def _find_file(self, file_id: FileId) -> Optional[Node]:
-        if (
-            self._root_file_id is None
-        ):  # the root is never looked up, so the table does not know it by this
+        # The root is never looked up, so the table does not know it by this.
+        if self._root_file_id is None:
             status = call(self.engine.required("getattr"), "/")
             self._root_file_id = self.engine.file_id(status)
         nodes = self.engine.nodes
         return nodes.root if file_id == self._root_file_id else nodes.find_file(file_id)
 
     def _invalidate_inode(self, node: Node) -> None:
-        body = abi.NOTIFY_INVAL_INODE_OUT.pack(node.id, 0, 0)
-        self._notify(_notification(abi.NOTIFY_INVAL_INODE, body))
+        self._notify(notifications.inval_inode(node.id, data=True))
 
     def _invalidate_entry(self, directory: Node, name: str) -> None:
-        encoded = os.fsencode(name)
-        body = abi.NOTIFY_INVAL_ENTRY_OUT.pack(directory.id, len(encoded), 0)
-        self._notify(_notification(abi.NOTIFY_INVAL_ENTRY, body + encoded + b"\0"))
+        self._notify(notifications.inval_entry(directory.id, os.fsencode(name)))
 
     def _start(self, daemon: Daemon) -> None:
         """Mount, and tell the engine what it reaches the kernel by."""
@@ -145,7 +141,7 @@ class Session:
         self.engine.on_ready = daemon.ready
         self.engine.on_failure = self.exit
         self.engine.notify = self._notify
-        self.engine.backings.open = self._device.open_backing
+        self.engine.backings.open = self._open_backing
         self.engine.backings.close = self._device.close_backing
         if self._exit_early:
             self.exit()
@@ -155,7 +151,8 @@ class Session:
         options = self._arguments.options
         limit = int(options.get("workers", DEFAULT_WORKERS)) if self._multithreaded else 1
         workers = Workers(self._device, self.engine, limit, self._ended.set)
-        if self._multithreaded and limit > 1:
+        self.engine.concurrent = self._multithreaded and limit > 1
+        if self.engine.concurrent:
             workers.start()
             self._ended.wait()
         else:
@@ -196,6 +193,15 @@ class Session:
                 logger.warning("cannot write back before the end: %s", error)
             self._device.stop()
 
+    def _open_backing(self, descriptor: int) -> int:
+        """Register a file for kernel I/O, with the rights that the filesystem wants its writes to have."""
+        assert self._device is not None
+        registering = self.engine.operations.registering
+        if registering is None:
+            return self._device.open_backing(descriptor)
+        with registering():
+            return self._device.open_backing(descriptor)
+
     def _take_signals(self) -> Callable[[], None]:
         """Let the usual signals end the mount, where the program has no handler; return the way back."""
         if threading.current_thread() is not threading.main_thread():
@@ -221,10 +227,6 @@ class Session:
         """Send a notification; what it is about may be gone, which is no error (ENOENT)."""
         assert self._device is not None
         self._device.write(message)
-
-
-def _notification(code: int, body: bytes) -> bytes:
-    return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body
 
 
 def describe(error: BaseException) -> str:

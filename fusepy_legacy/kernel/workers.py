@@ -15,7 +15,7 @@ import logging
 import struct
 import threading
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, List, Optional
 
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.device import Device
@@ -28,10 +28,13 @@ DEFAULT_WORKERS = 10  # as many as libfuse 2.9 keeps: lib/fuse_loop_mt.c
 SLOW = 2e-3  # seconds
 _TICK = 0.01  # seconds
 _IDLE_TICKS = 10  # after which the watcher sleeps until the next request
+_RETRY = 0.02  # seconds from one attempt to take a lock to the next
 _WEIGHT = 0.2  # of the newest duration in a request kind's average
 
 _OPCODE = struct.Struct("=I")  # of abi.IN_HEADER, behind its length
 _OPCODE_AT = 4
+_UNIQUE = struct.Struct("=Q")
+_UNIQUE_AT = 8
 
 _OVERHEAD = 8192  # what a request is longer than its data: IN_HEADER, WRITE_IN, names
 
@@ -39,10 +42,11 @@ _OVERHEAD = 8192  # what a request is longer than its data: IN_HEADER, WRITE_IN,
 class Term:
     """One thread's time as leader; `serving` while it is in a request, which only that thread sets."""
 
-    __slots__ = ("serving",)
+    __slots__ = ("serving", "thread")
 
     def __init__(self) -> None:
         self.serving = False
+        self.thread = threading.get_ident()
 
 
 class Workers:
@@ -67,16 +71,24 @@ class Workers:
         self._ended = False
 
     def run_alone(self) -> None:
-        """Serve in the calling thread, one request after the other, until the end."""
+        """Serve in the calling thread, one request after the other, until the end.
+
+        A lock that has to wait is tried again and again.
+        """
         buffer = bytearray(self._buffer_size())
+        waiting: List[memoryview] = []
         while True:
-            request = self._device.read(buffer)
-            if request is None:
-                return
-            self._serve(request)
+            if not waiting or self._device.is_ready(_RETRY):
+                request = self._device.read(buffer)
+                if request is None:
+                    return
+                if self._leaves_waiting(request):
+                    waiting.append(memoryview(bytes(request)))
+            waiting = [request for request in waiting if self._leaves_waiting(request)]
 
     def start(self) -> None:
         """Start the threads; `on_end` is called when the last request has been read."""
+        self._engine.running.on_wait = self._stand_aside
         self._start_thread()
         if self._limit > 1:
             threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
@@ -89,6 +101,11 @@ class Workers:
         reply = self._engine.handle(request)
         if reply is not None and not self._device.write(reply):
             self._engine.refused(request, reply)
+
+    def _leaves_waiting(self, request: memoryview) -> bool:
+        """Serve a request, and tell whether it is to be served again."""
+        self._serve(request)
+        return _UNIQUE.unpack_from(request, _UNIQUE_AT)[0] in self._engine.running
 
     def _start_thread(self) -> None:
         with self._guard:
@@ -155,6 +172,12 @@ class Workers:
         self._lead.release()
         if needed:
             self._start_thread()
+
+    def _stand_aside(self) -> None:
+        """Hand the lead over if the calling thread has it."""
+        term = self._term
+        if term is not None and term.thread == threading.get_ident():
+            self._hand_over(term)
 
     def _watch(self) -> None:
         """Hand the lead over when the leader stays in one request."""

@@ -2,72 +2,151 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator, List
 
 import pytest
 
-from tests.mounted.conformance.processes import run
-from tests.mounted.mounting import Mirror, Sides, is_mounted, passthrough
+from tests.mounted.commands import wait_until
+from tests.mounted.conformance.processes import Child
+from tests.mounted.mounting import Mirror, Sides, is_mounted, passthrough, unmount
 
-SECONDS = 5.0
+# How long each attack lasts; a minute of it is for a search by hand.
+SECONDS = float(os.environ.get("FUSEPY_LEGACY_ATTACK_SECONDS", 0.8))
 
-# Swaps a directory for a symlink that leads outside, and back, as fast as it can.
-SWAP = """
-import os, sys
-inside, away, outside = sys.argv[1:]
+# Each does one thing to a/b, the directory that is worked in, and undoes it, as fast as it can.
+ATTACKS = {
+    "symlink": """
+        os.rename(inside, away)
+        os.symlink(outside, inside)
+        os.unlink(inside)
+        os.rename(away, inside)
+    """,
+    "relative symlink": """
+        os.rename(inside, away)
+        os.symlink("../../outside", inside)
+        os.unlink(inside)
+        os.rename(away, inside)
+    """,
+    "symlink in one step": """
+        if not os.path.islink(away):
+            os.symlink(outside, away)
+        exchange(inside, away)
+        exchange(inside, away)
+    """,
+    "symlinked parent": """
+        os.rename(above, above + ".away")
+        os.symlink(os.path.dirname(outside), above)
+        os.unlink(above)
+        os.rename(above + ".away", above)
+    """,
+    "moved out": """
+        os.rename(above, os.path.join(os.path.dirname(outside), "above"))
+        os.rename(os.path.join(os.path.dirname(outside), "above"), above)
+    """,
+    "symlinked file": """
+        os.symlink(outside + "/secret", inside + "/swapped")
+        os.rename(inside + "/swapped", inside + "/secret")
+        write_public()
+    """,
+    "bind mount": """
+        mount = ["mount", "--bind", inside, inside]
+        subprocess.call(mount, stderr=subprocess.DEVNULL)
+        subprocess.call(["umount", "-l", inside], stderr=subprocess.DEVNULL)
+    """,
+}
+ATTACKER = """
+import ctypes, os, subprocess, sys
+
+above, inside, away, outside = sys.argv[1:]
+
+def exchange(one, two):
+    ctypes.CDLL(None).renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2)
+
+def write_public():
+    with open(inside + "/new-secret", "w") as file:
+        file.write("public")
+    os.rename(inside + "/new-secret", inside + "/secret")
+
 while True:
-    os.rename(inside, away)
-    os.symlink(outside, inside)
-    os.unlink(inside)
-    os.rename(away, inside)
+    try:
+{attack}
+    except OSError:  # what the worker did; the next round finds it as it should be
+        for path in (inside, above):
+            if os.path.islink(path):
+                os.unlink(path)
+        if not os.path.lexists(above):
+            for place in (above + ".away", os.path.join(os.path.dirname(outside), "above")):
+                if os.path.lexists(place):
+                    os.rename(place, above)
+        if os.path.lexists(away) and not os.path.islink(away) and not os.path.lexists(inside):
+            os.rename(away, inside)
 """
 
 
-@pytest.fixture
-def swapped(shared_free_mirror: Mirror, tmp_path: Path) -> Iterator[Mirror]:
-    """A mirror below which somebody swaps `a/b` for a symlink to a directory outside."""
-    outside = tmp_path / "outside"
+@pytest.fixture(params=sorted(ATTACKS))
+def attacked(request: pytest.FixtureRequest, engine: str, sides: Sides) -> Iterator[Mirror]:
+    """A mirror that believes nothing for longer than a request, and somebody at work below it."""
+    outside = sides.backing.parent / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
-    (shared_free_mirror.backing / "a" / "b").mkdir(parents=True)
-    (shared_free_mirror.backing / "a" / "b" / "secret").write_text("public")
-    directory = shared_free_mirror.backing / "a"
-    command = [sys.executable, "-c", SWAP, *map(str, (directory / "b", directory / "c", outside))]
-    attacker = subprocess.Popen(command)
-    try:
-        yield shared_free_mirror
-    finally:
-        attacker.kill()
-        attacker.wait()
-
-
-@pytest.fixture
-def shared_free_mirror(engine: str, sides: Sides) -> Iterator[Mirror]:
-    """A mirror that believes nothing for longer than a request."""
+    above = sides.backing / "a"
+    (above / "b").mkdir(parents=True)
+    (above / "b" / "secret").write_text("public")
+    attack = "".join(f"    {line}\n" for line in ATTACKS[request.param].splitlines())
+    command = [sys.executable, "-c", ATTACKER.replace("{attack}", attack)]
+    paths = [str(path) for path in (above, above / "b", above / "c", outside)]
     options = ("entry_timeout=0", "attr_timeout=0")
     with passthrough(sides.backing, sides.mount, *options, engine=engine) as server:
-        yield Mirror(sides.mount, sides.backing, server)
+        attacker = subprocess.Popen([*command, *paths], start_new_session=True)
+        try:
+            yield Mirror(sides.mount, sides.backing, server)
+            assert attacker.poll() is None
+        finally:
+            os.killpg(attacker.pid, signal.SIGKILL)
+            attacker.wait()
+            wait_until(lambda: is_over(attacker.pid), "the end of what the attacker has started")
+            while unmounted(above / "b"):
+                pass
 
 
-def test_a_swapped_directory_leads_nowhere_else(swapped: Mirror, tmp_path: Path) -> None:
+def is_over(group: int) -> bool:
+    """Tell whether a process group has no process any more."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def unmounted(directory: Path) -> bool:
+    """Take a mount away that the attacker has left; tell whether there was one."""
+    command = ["umount", "-l", str(directory)]
+    return subprocess.call(command, stderr=subprocess.DEVNULL) == 0
+
+
+def test_an_attack_from_below_leads_nowhere_else(attacked: Mirror, tmp_path: Path) -> None:
     """For as long as it lasts, no byte outside is read, written, created or removed.
 
     The one who works on the mirror has it as root directory (chroot(2)), so that only the mirror's process
     can be led outside by a link.
     """
     outside = tmp_path / "outside"
-    assert run(lambda: work_below(swapped.mount)) > 20
+    with Child(lambda: work_below(attacked.mount)) as worker:
+        assert worker.result(SECONDS + 20) > 0
     assert os.listdir(str(outside)) == ["secret"]
     assert (outside / "secret").read_text() == "secret"
     assert (outside / "secret").stat().st_mode & 0o777 == 0o644
+    assert "Traceback" not in attacked.server.errors
 
 
 def work_below(mount: Path) -> int:
-    """Use every kind of call below the swapped directory; return how many went well."""
+    """Use every kind of call below the attacked directory; return how many went well."""
+    signal.alarm(int(SECONDS) + 20)
     os.chroot(str(mount))
     inside = Path("/a/b")
     attempts = (
@@ -76,9 +155,15 @@ def work_below(mount: Path) -> int:
         lambda: (inside / "directory").mkdir(),
         lambda: os.link(str(inside / "secret"), str(inside / "link")),
         lambda: (inside / "secret").chmod(0o600),
+        lambda: os.chown(str(inside / "secret"), 0, 0),
+        lambda: os.utime(str(inside / "secret")),
         lambda: os.truncate(str(inside / "secret"), 6),
+        lambda: os.setxattr(str(inside / "secret"), "user.name", b"value"),
+        lambda: os.symlink("target", str(inside / "symlink")),
+        lambda: os.mknod(str(inside / "node")),
         lambda: os.listdir(str(inside)),
-        lambda: (inside / "link").unlink(),
+        lambda: read_public(inside / ".." / "b" / "secret"),
+        *(remover(inside / name) for name in ("link", "symlink", "node", "new", "newer")),
         lambda: (inside / "directory").rmdir(),
         lambda: (inside / "new").rename(inside / "newer"),
     )
@@ -92,9 +177,14 @@ def work_below(mount: Path) -> int:
     return well
 
 
+def remover(path: Path) -> Callable[[], None]:
+    """Return a function that removes a name."""
+    return path.unlink
+
+
 def read_public(path: Path) -> None:
     """Read a file, and fail for good when it is the one outside."""
-    if path.read_text() != "public":
+    if path.read_text() not in ("public", ""):
         raise AssertionError("read outside the root")
 
 
@@ -131,3 +221,35 @@ def test_the_mount_point_may_lie_in_the_root(engine: str, tmp_path: Path, switch
         assert (moved / "renamed" / "mirror" / "new").read_text() == "new"
         (moved / "renamed").rename(moved / "directory")
     assert (mountpoint / "new").read_text() == "new"
+
+
+@pytest.mark.parametrize("switches", [[], ["-s"]], ids=["threads", "alone"])
+def test_the_mount_point_may_be_moved_past_the_mirror(
+    engine: str, tmp_path: Path, switches: list
+) -> None:
+    """Whoever renames what it lies in takes the mount along; it is not entered by its new path either."""
+    root = tmp_path / "root"
+    mountpoint = root / "directory" / "mirror"
+    mountpoint.mkdir(parents=True)
+    (mountpoint / "covered").write_text("covered")
+    with passthrough(root, mountpoint, "nonempty", engine=engine, switches=switches) as server:
+        try:
+            assert os.listdir(str(mountpoint / "directory" / "mirror")) == ["covered"]
+            (root / "directory").rename(root / "renamed")
+            moved = root / "renamed" / "mirror"
+            assert walked(moved)[-1] == "covered"
+            assert (moved / "renamed" / "mirror" / "covered").read_text() == "covered"
+            (root / "renamed").rename(tmp_path / "away")
+            assert os.listdir(str(tmp_path / "away" / "mirror")) == []
+        finally:
+            for place in (root / "renamed", tmp_path / "away"):
+                unmount(place / "mirror")
+            server.wait()
+
+
+def walked(directory: Path) -> List[str]:
+    """Return the names that find(1) prints; it ends only where nothing is entered twice."""
+    found = subprocess.run(
+        ["find", str(directory), "-ls"], stdout=subprocess.PIPE, timeout=20, check=True
+    )
+    return [line.rpartition("/")[2] for line in found.stdout.decode().splitlines()]

@@ -6,8 +6,9 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, Optional, Tuple
 
-from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel import abi, notifications
 from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
+from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
 from fusepy_legacy.kernel.operations import call
@@ -28,7 +29,12 @@ def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     if path is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     handler = engine.operations.open
-    value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
+    try:
+        value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
+    except OSError as error:
+        if node.id not in engine.held and not _is_there(engine, node, path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
+        raise
     try:
         if kept and not _is_of_node(engine, node, path, value):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -38,6 +44,15 @@ def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
         _take_back(engine, path, flags, value, kept)
         raise
     return _opened(engine, engine.handles.add(node, value, kept, path, flags))
+
+
+def _is_there(engine: "Engine", node: Node, path: str) -> bool:
+    """Tell whether a path still leads to the node's file."""
+    try:
+        status = call(engine.required("getattr"), path)
+    except OSError:
+        return False
+    return node.file_id is None or engine.file_id(status) == node.file_id
 
 
 def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
@@ -120,8 +135,9 @@ def _opened(engine: "Engine", handle: Handle) -> bytes:
 def _backing_id(engine: "Engine", handle: Handle) -> int:
     """Return the backing id for kernel I/O, 0 when the file object is to be asked.
 
-    A file with set-user-id or set-group-id is not for kernel I/O: it writes as the daemon, which may keep
-    the bits, and with HANDLE_KILLPRIV_V2 the kernel leaves clearing them to us (fs/fuse/dir.c).
+    A file with set-user-id or set-group-id is not for kernel I/O: with HANDLE_KILLPRIV_V2 the kernel leaves
+    clearing them to us (fs/fuse/dir.c), and tells whether to. One that has got them since an open that goes
+    on has to stay with it; then a write clears them whoever writes (identity.py, Registering).
     """
     backings, backing = engine.backings, engine.operations.backing
     if (
@@ -132,7 +148,10 @@ def _backing_id(engine: "Engine", handle: Handle) -> int:
     ):
         return 0
     descriptor = call(backing, *handle.arguments)
-    if descriptor is None or os.fstat(descriptor).st_mode & (stat.S_ISUID | stat.S_ISGID):
+    if descriptor is None:
+        return 0
+    privileged = os.fstat(descriptor).st_mode & (stat.S_ISUID | stat.S_ISGID)
+    if privileged and not backings.is_shared(handle.node):
         return 0
     return backings.opened(handle.node, descriptor)
 
@@ -259,6 +278,7 @@ def fallocate(engine: "Engine", node: Node, fh: int, offset: int, length: int, m
     handle = engine.handles.get(fh)
     handler = engine.required("fallocate")
     call(handler, engine.handle_path(handle), mode, offset, length, *handle.arguments)
+    _changed_by_caller(engine, handle)
     return b""
 
 
@@ -296,7 +316,14 @@ def _copy_file_range(engine: "Engine", request: CopyFileRangeIn, most: int) -> i
         request.flags,
         source.object,
     )
+    _changed_by_caller(engine, target)
     return int(copied)
+
+
+def _changed_by_caller(engine: "Engine", handle: Handle) -> None:
+    """Clear set-id bits after a change of data for which the kernel does not say so (file_modified)."""
+    if current.uid != 0 and engine.agreement.has(abi.INIT_HANDLE_KILLPRIV_V2):
+        metadata.kill_privileges(engine, handle.node, handle)
 
 
 def bmap(engine: "Engine", node: Node, block: int, blocksize: int) -> bytes:
@@ -339,10 +366,8 @@ class PollHandle:
 
     def notify(self) -> int:
         """Tell the kernel to ask again, once; return 0."""
-        body = abi.NOTIFY_POLL_WAKEUP_OUT.pack(self._number)
-        head = abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), abi.NOTIFY_POLL, 0)
         with self._guard:
-            self._engine.notify(head + body)
+            self._engine.notify(notifications.poll_wakeup(self._number))
         return 0
 
 

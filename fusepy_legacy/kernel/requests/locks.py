@@ -3,10 +3,12 @@
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
-from fusepy_legacy.kernel import abi
+from fusepy_legacy.kernel import abi, notifications
 from fusepy_legacy.kernel.abi import LockIn
+from fusepy_legacy.kernel.attributes import time_of
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
@@ -15,6 +17,7 @@ from fusepy_legacy.kernel.operations import call
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
 
+_TICK = 0.02  # seconds; CONFIG_HZ is 100 at least, which makes 0.01
 _OFFSET_MAX = (1 << 63) - 1  # linux/fs.h: a range to the end of the file
 _FLOCK_OPERATIONS = {
     fcntl.F_RDLCK: fcntl.LOCK_SH,
@@ -44,11 +47,14 @@ def setlk(engine: "Engine", node: Node, *fields: int) -> bytes:
         _flock(engine, request, wait=False)
     else:
         _lock(engine, fcntl.F_SETLK, request)
+    _refresh(engine, node, request)
     return b""
 
 
-def setlkw(engine: "Engine", node: Node, *fields: int) -> bytes:
+def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
     """Take a lock, waiting for it until the kernel interrupts the request."""
+    if not engine.concurrent:
+        return _setlk_or_wait(engine, node, *fields)
     request = LockIn(*fields)
     unique = current.unique
     current.interrupted = engine.running.begin(unique)
@@ -60,7 +66,73 @@ def setlkw(engine: "Engine", node: Node, *fields: int) -> bytes:
     finally:
         current.interrupted = None
         engine.running.end(unique)
+    _refresh(engine, node, request)
     return b""
+
+
+def _setlk_or_wait(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
+    """Take a lock, or answer nothing yet: the only thread is needed by whoever holds the lock.
+
+    The request is then served again, until it is not among the waiting ones any more.
+    """
+    unique = current.unique
+    interrupted = engine.running.begin(unique)
+    waits = False
+    try:
+        setlk(engine, node, *fields)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        if interrupted.is_set():
+            raise OSError(errno.EINTR, os.strerror(errno.EINTR)) from error
+        waits = True
+    finally:
+        if not waits:
+            engine.running.end(unique)
+    return None if waits else b""
+
+
+def _refresh(engine: "Engine", node: Node, request: LockIn) -> None:
+    """Let the kernel forget what it has cached of a file that has been locked.
+
+    Who holds a lock relies on seeing what the last holder wrote, who may have done it past the mount. Without
+    attributes the kernel asks for size and times at the next read, and drops data when they have changed
+    (INIT_AUTO_INVAL_DATA). Where they may not tell, it is to drop the data at once. For that it waits for
+    reads that are under way, and these for another thread of ours.
+    """
+    if request.type == fcntl.F_UNLCK:
+        return
+    handle = engine.handles.get(request.fh)
+    data = engine.concurrent and not handle.backed and not _is_settled(engine, handle)
+    with engine.running.waiting():
+        engine.notify(notifications.inval_inode(node.id, data))
+        # A lock of one file may stand for others: sqlite's of -shm does for the size of -wal.
+        for other in engine.handles.open_beside(node):
+            engine.notify(notifications.inval_inode(other.id, data=False))
+
+
+def _is_settled(engine: "Engine", handle: Handle) -> bool:
+    """Tell whether size and times tell every change since what the kernel has cached was read.
+
+    Before Linux 6.13 they do not within one tick of the clock. What was read later than a tick after the
+    last change is told; so what was cached before has to be dropped once.
+    """
+    fgetattr = engine.operations.fgetattr
+    if fgetattr is None or not handle.arguments:
+        return False
+    try:
+        status = call(fgetattr, engine.handle_path(handle), *handle.arguments)
+    except OSError:
+        return False
+    change = time_of(status, "st_mtime"), time_of(status, "st_ctime"), int(status.st_size)
+    known, handle.settled = handle.settled, None
+    if all(seconds + _TICK < time.time() for seconds in map(_seconds, change[:2])):
+        handle.settled = change
+    return bool(known == change)
+
+
+def _seconds(moment: Tuple[int, int]) -> float:
+    return moment[0] + moment[1] / 1e9
 
 
 def unlock_all(engine: "Engine", handle: Handle, owner: int) -> None:

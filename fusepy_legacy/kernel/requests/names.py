@@ -76,23 +76,28 @@ def mknod(engine: "Engine", parent: Node, mode: int, rdev: int, umask: int, name
     """Make a file, fifo, socket or device node."""
     path = engine.child_path(parent, name)
     mode = new_mode(engine, mode, umask)
-    if (
-        engine.operations.mknod is None
-        and engine.operations.create is not None
-        and stat.S_ISREG(mode)
-    ):
-        _create_by_opening(engine, path, mode)  # as libfuse does: lib/fuse.c, fuse_lib_mknod
-    else:
+    if not (stat.S_ISREG(mode) and _create_by_opening(engine, path, mode)):
         call(engine.required("mknod"), path, mode, rdev)
     return _made(engine, parent, name, path)
 
 
-def _create_by_opening(engine: "Engine", path: str, mode: int) -> None:
+def _create_by_opening(engine: "Engine", path: str, mode: int) -> bool:
+    """Make a regular file as libfuse does (lib/fuse.c, fuse_lib_mknod); tell whether there is a way to.
+
+    A handler of mknod that was written for libfuse has never been asked for regular files, where the
+    filesystem has create too.
+    """
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    opened = call(engine.required("create"), path, flags, mode)
+    try:
+        opened = call(engine.required("create"), path, flags, mode)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            return False
+        raise
     if engine.operations.release is not None:
         kept = (opened[0],) if isinstance(opened, tuple) and opened[1] else ()
         call(engine.operations.release, path, flags, *kept)
+    return True
 
 
 def mkdir(engine: "Engine", parent: Node, mode: int, umask: int, name: str) -> bytes:
@@ -223,6 +228,8 @@ def _hold(engine: "Engine", parent: Node, name: str) -> None:
     hold = engine.operations.hold
     if hold is None or node is None or node.opens or node.children or node.id in engine.held:
         return
+    if node.more:
+        return  # another name leads to it
     with contextlib.suppress(OSError):  # then the kernel has to look it up again
         engine.held[node.id] = call(hold, engine.child_path(parent, name))
 

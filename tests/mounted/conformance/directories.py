@@ -7,6 +7,7 @@ import subprocess
 
 from .descriptors import opened
 from .expectations import raises_errno, umask
+from .registry import stock_cannot
 
 
 def _links(path):
@@ -235,3 +236,17 @@ def a_tree_is_removed_completely(mount, backing):
             (branch / f"leaf{leaf}").write_bytes(b"green")
     subprocess.check_call(["rm", "-r", str(mount / "tree")])
     assert os.listdir(str(mount)) == os.listdir(str(backing)) == []
+
+
+@stock_cannot("libfuse 2.9 asks for the attributes of an open directory by a path that is gone")
+def an_open_directory_that_was_removed_has_attributes(mount, backing):
+    """fstat, fchmod, fchown and futimens reach it, whichever side removed it."""
+    for side in (mount, backing):
+        (mount / "directory").mkdir()
+        with opened(str(mount / "directory")) as descriptor:
+            (side / "directory").rmdir()
+            os.fchmod(descriptor, 0o700)
+            os.utime(descriptor, (1000, 2000))
+            found = os.fstat(descriptor)
+            assert found.st_mode & 0o7777 == 0o700
+            assert found.st_mtime == 2000

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 
+from . import libc
 from .descriptors import opened, read_all, write_all
 from .expectations import raises_errno
 
@@ -347,3 +348,30 @@ def a_file_made_anew_has_nothing_of_the_old_one(mount, backing):
         os.write(descriptor, b"new")
     assert (mount / "file").read_bytes() == (backing / "file").read_bytes() == b"new"
     assert (mount / "file").stat().st_mode == (backing / "file").stat().st_mode
+
+
+def sendfile_copies_into_a_file(mount, backing):
+    """And out of one, within the mount."""
+    content = os.urandom(300000)
+    (mount / "source").write_bytes(content)
+    with opened(str(mount / "source")) as source:
+        with opened(str(mount / "target"), os.O_CREAT | os.O_WRONLY) as target:
+            copied = 0
+            while copied < len(content):
+                copied += os.sendfile(target, source, copied, len(content) - copied)
+    assert (backing / "target").read_bytes() == content
+
+
+def splice_moves_between_files_and_pipes(mount, backing):
+    """splice(2) reads and writes at the offsets it is given."""
+    (mount / "source").write_bytes(bytes(1000) + b"content")
+    hears, says = os.pipe()
+    try:
+        with opened(str(mount / "source")) as source:
+            assert libc.splice(source, 1000, says, None, 100) == 7
+        with opened(str(mount / "target"), os.O_CREAT | os.O_WRONLY) as target:
+            assert libc.splice(hears, None, target, 5, 7) == 7
+    finally:
+        os.close(hears)
+        os.close(says)
+    assert (backing / "target").read_bytes() == bytes(5) + b"content"

@@ -170,3 +170,25 @@ class DirectoryStream:
     def rewind(self) -> None:
         """Go back to the beginning and look afresh."""
         _function("rewinddir", None, ctypes.c_void_p)(self._stream)
+
+
+def splice(
+    source: int, offset: Optional[int], target: int, target_offset: Optional[int], length: int
+) -> int:
+    """splice(2): move bytes between a file and a pipe; an offset is None for the pipe."""
+    offset_pointer = ctypes.POINTER(ctypes.c_int64)
+    function = _function(
+        "splice",
+        ctypes.c_ssize_t,
+        ctypes.c_int,
+        offset_pointer,
+        ctypes.c_int,
+        offset_pointer,
+        ctypes.c_size_t,
+        ctypes.c_uint,
+    )
+    places = [
+        None if place is None else ctypes.byref(ctypes.c_int64(place))
+        for place in (offset, target_offset)
+    ]
+    return int(_checked(function(source, places[0], target, places[1], length, 0)))

@@ -351,3 +351,96 @@ def a_lock_follows_the_file_through_a_rename(mount, backing):
         (mount / "file").rename(mount / "renamed")
         for side in (mount, backing):
             assert not _may(side / "renamed", fcntl.LOCK_EX)
+
+
+# Open file description locks (fcntl(2), Linux 3.15): the owner is the open file, not the process.
+
+_F_OFD_SETLK = 37  # linux/fcntl.h; Python 3.9 has it in fcntl
+
+
+def _try_ofd_lock(descriptor, kind):
+    fcntl.fcntl(descriptor, _F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
+
+
+def _ofd_may(path, kind=fcntl.F_WRLCK):
+    with opened(str(path), os.O_RDWR) as descriptor:
+        try:
+            _try_ofd_lock(descriptor, kind)
+        except BlockingIOError:
+            return False
+        _try_ofd_lock(descriptor, fcntl.F_UNLCK)
+        return True
+
+
+def an_open_files_lock_excludes_another_open(mount, backing):
+    """Also in one process, and past the mount, and record locks of other processes."""
+    with opened(str(mount / "file"), os.O_CREAT | os.O_RDWR) as descriptor:
+        _try_ofd_lock(descriptor, fcntl.F_WRLCK)
+        for side in (mount, backing):
+            assert not _ofd_may(side / "file")
+            assert not _may(side / "file", fcntl.LOCK_SH)
+        _try_ofd_lock(descriptor, fcntl.F_UNLCK)
+        assert _ofd_may(backing / "file")
+
+
+def an_open_files_lock_on_the_backing_side_excludes_the_mount(mount, backing):
+    """The mount asks the backing file."""
+    (mount / "file").write_bytes(b"content")
+    with opened(str(backing / "file"), os.O_RDWR) as descriptor:
+        _try_ofd_lock(descriptor, fcntl.F_WRLCK)
+        assert not _ofd_may(mount / "file")
+        assert not _may(mount / "file", fcntl.LOCK_SH)
+
+
+def the_last_close_releases_an_open_files_lock(mount, backing):
+    """Not the close of another open of the process, and not that of a duplicate."""
+    descriptor = os.open(str(mount / "file"), os.O_CREAT | os.O_RDWR)
+    duplicate = os.dup(descriptor)
+    _try_ofd_lock(descriptor, fcntl.F_WRLCK)
+    os.close(descriptor)
+    with opened(str(mount / "file")):
+        pass
+    assert not _ofd_may(backing / "file")
+    os.close(duplicate)
+    for side in (mount, backing):
+        assert eventually(lambda side=side: _ofd_may(side / "file"))
+
+
+def an_open_files_lock_is_shared_by_fork(mount, backing):
+    """It is held until parent and child have closed the file, or ended."""
+    descriptor = os.open(str(mount / "file"), os.O_CREAT | os.O_RDWR)
+    with held(lambda: _try_ofd_lock(descriptor, fcntl.F_WRLCK)) as child:
+        _try_ofd_lock(descriptor, fcntl.F_WRLCK)
+        os.close(descriptor)
+        assert not _ofd_may(mount / "file")
+        child.kill()
+        assert eventually(lambda: _ofd_may(backing / "file"))
+
+
+def a_process_that_was_killed_while_it_waited_gets_no_lock(mount, backing):
+    """The wait ends with the process."""
+    (mount / "file").write_bytes(b"content")
+    holder = opened(str(mount / "file"), os.O_RDWR)
+    with Bell() as bell, ExitStack() as stack, holder as descriptor:
+        _try_lock(descriptor, fcntl.LOCK_EX)
+        child = stack.enter_context(Child(_waiter(mount / "file", bell)))
+        bell.wait()
+        assert eventually(child.is_asleep)
+        child.kill()
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        assert eventually(lambda: _may(mount / "file", fcntl.LOCK_EX))
+
+
+@stock_cannot("libfuse 2.9 keeps its caches when a lock is taken")
+def who_gets_a_lock_reads_what_the_last_holder_wrote(mount, backing):
+    """Size and content, when the last one worked past the mount, within the life of what is cached."""
+    (mount / "file").write_bytes(b"old")
+    with opened(str(mount / "file"), os.O_RDWR) as descriptor:
+        for number in range(100):
+            text = b"%d" % number * (number + 1)
+            assert os.fstat(descriptor).st_size == len(os.pread(descriptor, 1000, 0))
+            (backing / "file").write_bytes(text)
+            _try_lock(descriptor, fcntl.LOCK_SH)
+            assert os.fstat(descriptor).st_size == len(text)
+            assert os.pread(descriptor, 1000, 0) == text
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)

@@ -8,6 +8,9 @@ import pytest
 
 from .descriptors import opened, read_all
 from .expectations import raises_errno
+from .registry import stock_cannot
+
+_BELIEVES = "libfuse's open says ENOENT, and the kernel goes on to believe in the name for a second"
 
 
 def creat_makes_a_missing_file(mount, backing):
@@ -258,3 +261,40 @@ def many_files_are_open_at_a_time(mount, backing):
         for descriptor in descriptors:
             os.close(descriptor)
     assert (backing / "file123").read_bytes() == b"123"
+
+
+@stock_cannot(_BELIEVES)
+def creat_makes_what_was_just_removed_on_the_backing_side(mount, backing):
+    """A name that the mount still remembers is looked up again."""
+    (mount / "file").write_bytes(b"old")
+    assert (mount / "file").exists()
+    (backing / "file").unlink()
+    (mount / "file").write_bytes(b"new")
+    assert (backing / "file").read_bytes() == b"new"
+
+
+@stock_cannot(_BELIEVES)
+def opening_what_was_just_removed_ends_the_belief_in_it(mount, backing):
+    """The name is gone for every call after an open has missed it."""
+    (mount / "file").write_bytes(b"old")
+    assert (mount / "file").exists()
+    (backing / "file").unlink()
+    with raises_errno(errno.ENOENT):
+        os.open(str(mount / "file"), os.O_RDONLY)
+    assert not (mount / "file").exists()
+
+
+def trailing_slashes_are_for_directories(mount, backing):
+    """mkdir, rename, rmdir and lstat take them for directories, and nothing does for files."""
+    os.mkdir(f"{mount}/directory/")
+    os.rename(f"{mount}/directory/", f"{mount}/renamed/")
+    (mount / "file").write_bytes(b"")
+    (mount / "link").symlink_to("renamed")
+    assert os.path.isdir(f"{mount}/link/")
+    for function in (os.lstat, os.unlink, lambda path: os.rename(path, f"{mount}/other")):
+        with raises_errno(errno.ENOTDIR):
+            function(f"{mount}/file/")
+    with raises_errno(errno.EISDIR):
+        os.open(f"{mount}/new/", os.O_CREAT | os.O_WRONLY)
+    os.rmdir(f"{mount}/renamed/")
+    assert sorted(os.listdir(str(backing))) == ["file", "link"]

@@ -4,9 +4,11 @@ import os
 import socket
 import stat
 
+from . import libc
 from .descriptors import opened
 from .expectations import require_root, umask
 from .processes import NOBODY, Identity, run, run_as_nobody
+from .registry import stock_cannot
 
 
 def _owner(path):
@@ -178,6 +180,53 @@ def truncating_takes_setuid_and_setgid_away(mount, backing):
     ):
         _special_file(mount, 0o6777)
         run_as_nobody(mount, shorten)
+        assert _mode(backing / "file") == 0o777
+        assert _mode(mount / "file") == 0o777
+
+
+def every_change_of_data_takes_bits_away_that_came_after_the_open(mount, backing):
+    """write, sendfile and ftruncate by an ordinary user, through a descriptor from before."""
+    _changes_take_bits_away(
+        mount,
+        backing,
+        lambda source, target: os.pwrite(target, b"x", 0),
+        lambda source, target: os.sendfile(target, source, 0, 3),
+        lambda source, target: os.ftruncate(target, 5),
+    )
+
+
+def a_file_that_gets_setuid_while_it_is_open_can_be_opened_again(mount, backing):
+    """And run, read and written as ever."""
+    _special_file(mount, 0o755)
+    with opened(str(mount / "file"), os.O_RDWR) as descriptor:
+        os.fchmod(descriptor, 0o6755)
+        with opened(str(mount / "file")) as reader:
+            os.pwrite(descriptor, b"CON", 0)
+            assert os.pread(reader, 7, 0) == b"CONtent"
+        with opened(str(mount / "file"), os.O_RDWR) as writer:
+            os.pwrite(writer, b"TENT", 3)
+    assert (backing / "file").read_bytes() == (mount / "file").read_bytes() == b"CONTENT"
+
+
+@stock_cannot("libfuse 2.9 makes neither of these calls")
+def allocation_and_copies_take_bits_away(mount, backing):
+    """fallocate and copy_file_range too."""
+    _changes_take_bits_away(
+        mount,
+        backing,
+        lambda source, target: libc.fallocate(target, 0, 0, 100),
+        lambda source, target: libc.copy_file_range(source, 0, target, 0, 5),
+    )
+
+
+def _changes_take_bits_away(mount, backing, *changes):
+    _special_file(mount, 0o777)
+    (mount / "source").write_bytes(b"content")
+    for change in changes:
+        with opened(str(mount / "file"), os.O_RDWR) as target:
+            with opened(str(mount / "source")) as source:
+                os.fchmod(target, 0o6777)
+                run_as_nobody(mount, lambda change=change, ends=(source, target): change(*ends))
         assert _mode(backing / "file") == 0o777
         assert _mode(mount / "file") == 0o777
 

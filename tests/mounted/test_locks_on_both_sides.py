@@ -1,0 +1,113 @@
+"""Locks between programs on the mirror and programs on the directory below, in real use."""
+
+import fcntl
+import os
+import sqlite3
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Callable, Sequence
+
+import pytest
+
+from tests.mounted.conformance.expectations import eventually
+from tests.mounted.conformance.processes import Bell, Child
+from tests.mounted.mounting import Sides, passthrough
+
+TRANSACTIONS = 100  # of each process
+
+
+def writer(database: Path, name: str) -> Callable[[], int]:
+    """Return a function that counts in a database, and adds a row for each time; it returns how often."""
+
+    def write() -> int:
+        for number in range(TRANSACTIONS):
+            # Now and then a new connection, which finds the journal that others are about to remove.
+            if number % 10 == 0:
+                connection = sqlite3.connect(str(database), timeout=20, isolation_level=None)
+                connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (name, number, "x" * 500))
+            connection.execute("UPDATE counter SET value = value + 1")
+            connection.execute("COMMIT")
+            if number % 10 == 9:
+                connection.close()
+        return TRANSACTIONS
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("journal", "options", "sides_used"),
+    [
+        ("delete", (), "both"),
+        ("wal", (), "both"),
+        ("delete", ("no_kernel_io",), "both"),
+        ("wal", ("no_kernel_io",), "mount"),
+        ("delete", ("no_kernel_io", "workers=1"), "both"),
+    ],
+)
+def test_a_database_stays_whole(
+    sides: Sides, journal: str, options: Sequence[str], sides_used: str
+) -> None:
+    """Of sqlite, which relies on record locks, on what the last writer wrote, and in WAL mode on mmap."""
+    database = sides.backing / "database"
+    with closing(sqlite3.connect(str(database))) as connection:
+        assert connection.execute(f"PRAGMA journal_mode={journal}").fetchone() == (journal,)
+        connection.execute("CREATE TABLE entries (name, number, text)")
+        connection.execute("CREATE TABLE counter (value)")
+        connection.execute("INSERT INTO counter VALUES (0)")
+        connection.commit()
+    places = [sides.mount, sides.backing if sides_used == "both" else sides.mount] * 2
+    with passthrough(sides.backing, sides.mount, *options):
+        if journal == "wal" and not options:
+            require_kernel_io(sides)
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(Child(writer(place / "database", str(number))))
+                for number, place in enumerate(places)
+            ]
+            written = sum(child.result() for child in children)
+    with closing(sqlite3.connect(str(database))) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (written,)
+        assert connection.execute("SELECT value FROM counter").fetchone() == (written,)
+
+
+def require_kernel_io(sides: Sides) -> None:
+    """Skip unless a shared mapping on the mount is one of the backing file: Linux 6.9 and root."""
+    release = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    if release < (6, 9) or os.geteuid() != 0:
+        pytest.skip("needs kernel I/O")
+
+
+@pytest.mark.parametrize("kind", ["record", "flock"])
+@pytest.mark.parametrize("switches", [["-s"], []], ids=["alone", "threads"])
+def test_who_waits_for_a_lock_does_not_stop_who_holds_it(
+    sides: Sides, kind: str, switches: Sequence[str]
+) -> None:
+    """Also when the server has one thread: the holder works on, unlocks, and the waiter goes on."""
+    take = fcntl.lockf if kind == "record" else fcntl.flock
+    (sides.backing / "file").write_bytes(b"too early")
+
+    def wait() -> bytes:
+        descriptor = os.open(str(sides.mount / "file"), os.O_RDWR)
+        bell.ring()
+        take(descriptor, fcntl.LOCK_EX)
+        content = os.pread(descriptor, 100, 0)
+        take(descriptor, fcntl.LOCK_UN)
+        return content
+
+    with passthrough(sides.backing, sides.mount, switches=switches):
+        with Bell() as bell, ExitStack() as stack:
+            with open(str(sides.mount / "file"), "r+b", buffering=0) as file:
+                take(file, fcntl.LOCK_EX)
+                children = [stack.enter_context(Child(wait)) for _ in range(3)]
+                for _ in children:
+                    bell.wait()
+                assert all(eventually(child.is_asleep) for child in children)
+                children.pop().kill()
+                (sides.mount / "other").write_bytes(b"served")
+                file.write(b"in time!!")
+                take(file, fcntl.LOCK_UN)
+            for child in children:
+                assert child.result() == b"in time!!"
