@@ -10,7 +10,7 @@ TESTS ?= tests
 BUILD_PACKAGES = gcc pkg-config libfuse-dev fuse3 python3-dev python3-venv git
 TEST_PACKAGES = acl attr borgbackup gocryptfs restic rsync sqlite3 util-linux
 
-BENCH_PACKAGES = bindfs
+BENCH_PACKAGES = bindfs gocryptfs
 
 .PHONY: demo test bench lint format clean
 
@@ -26,6 +26,7 @@ test: $(VENV)/.test-installed
 
 bench: $(VENV)/.bench-installed
 	$(VENV)/bin/python -m benchmarks $(BENCH)
+	$(VENV)/bin/python -m benchmarks.crypt_speed
 
 lint: $(VENV)/.lint-installed
 	$(VENV)/bin/ruff check .

@@ -1,14 +1,17 @@
 """What a user did wrong or a machine lacks: one line that says what to do, and an exit code.
 
 The codes are gocryptfs's (its internal/exitcodes) where they mean the same, so that scripts written for it
-keep working.
+keep working. README.md lists them for users.
 """
 
-EXIT_USAGE = 1
+EXIT_USAGE = 1  # the command line
 EXIT_ROOT = 6
+EXIT_PASSWORD_SOURCE = 9
 EXIT_MOUNTPOINT = 10
-EXIT_FAILED = 11
+EXIT_FAILED = 11  # anything that has no code of its own
 EXIT_PASSWORD = 12
+EXIT_MASTER_KEY = 14
+EXIT_INTERRUPTED = 15
 EXIT_FUSE = 19
 EXIT_EMPTY_PASSWORD = 22
 EXIT_CONFIG = 23

@@ -3,10 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import pytest
 
+from benchmarks import crypt_speed
 from benchmarks.__main__ import main
 from benchmarks.candidates import (
     Candidate,
@@ -215,3 +216,23 @@ def test_a_run_leaves_out_what_cannot_start_and_leaves_nothing_behind(
     assert "native" in cells(output)
     assert len(json.loads((tmp_path / "out.json").read_text())["measurements"]) == 1
     assert os.listdir(str(work)) == []
+
+
+@pytest.mark.parametrize(("theirs", "code"), [(1e-3, 0), (1e9, 1), (None, 0)])
+def test_the_ciphers_are_measured_beside_gocryptfs(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    theirs: Optional[float],
+    code: int,
+) -> None:
+    """A goal that is missed is said, and is the exit code; without gocryptfs there is none."""
+    peer = {} if theirs is None else {"AES-GCM": theirs, "AES-SIV": theirs}
+    monkeypatch.setattr(crypt_speed, "gocryptfs", lambda: peer)
+    monkeypatch.setattr(crypt_speed, "SIZES", (1 << 12,))
+    monkeypatch.setattr(crypt_speed, "seconds", lambda call, rounds: (call(), 0.001)[1])
+    assert crypt_speed.main() == code
+    output = capsys.readouterr().out
+    assert output.count("AES-") == 4
+    assert output.count("missed") == 4 * code
+    assert output.count("ratio") == (0 if theirs is None else 4)
+    assert "names of 12 bytes" in output

@@ -336,6 +336,8 @@ NOT_CONFIGS: Dict[str, bytes] = {
     "a key length of 16": scrypt(KeyLen=16),
     "a key length of terabytes": scrypt(KeyLen=1 << 42),
     "LongNameMax as text": changed(LongNameMax="100"),
+    "a member not a number": changed(Another=float("nan")),
+    "a member infinite": changed(Another="x").replace(b'"x"', b"[1e999]"),
 }
 
 

@@ -1,15 +1,17 @@
 """Content: RFC 5297's vectors, sizes both ways, ranges, holes, and every kind of damage."""
 
 import contextlib
+import sys
 import threading
 from typing import Any, Callable, List, Tuple
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers import aead
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusepy_legacy.crypt import errors
+from fusepy_legacy.crypt import content, errors
 from fusepy_legacy.crypt.content import (
     AES_GCM,
     AES_SIV,
@@ -38,6 +40,7 @@ from fusepy_legacy.crypt.errors import (
 )
 from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target, encrypt_target
 from fusepy_legacy.crypt.names import NameCipher
+from fusepy_legacy.crypt.xchacha import XChaCha20Poly1305
 
 GCM = ContentCipher(AES_GCM, bytes(range(32)))
 SIV = ContentCipher(AES_SIV, bytes(range(64)))
@@ -343,36 +346,42 @@ def test_a_key_of_another_length_is_refused(algorithm: Algorithm) -> None:
             ContentCipher(algorithm, bytes(length))
 
 
-@pytest.mark.skipif(hasattr(aead, "XChaCha20Poly1305"), reason="the library has the cipher")
-def test_xchacha_is_refused_where_the_library_has_none() -> None:
-    """One clear error that names the cipher; sizes are still known."""
-    with pytest.raises(CipherUnavailable, match="XChaCha20-Poly1305"):
+def test_xchacha_is_refused_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear error that names the cipher, and what to install."""
+    monkeypatch.setitem(sys.modules, "nacl", None)
+    with pytest.raises(CipherUnavailable, match=r"XChaCha20-Poly1305 .*\[xchacha\]"):
         ContentCipher(XCHACHA20_POLY1305, bytes(32))
 
 
 def test_a_library_without_the_cipher_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An old `cryptography` or OpenSSL has no AES-SIV."""
-    monkeypatch.delattr(aead, "AESSIV")
+    """An old OpenSSL has no AES-SIV."""
+
+    def refuse(key: bytes) -> None:
+        raise UnsupportedAlgorithm("no AES-SIV")
+
+    monkeypatch.setitem(content._CLASSES, AES_SIV, refuse)
     with pytest.raises(CipherUnavailable, match="AES-SIV"):
         ContentCipher(AES_SIV, bytes(64))
 
 
-def test_xchacha_is_used_as_soon_as_the_library_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks then carry nonces of 24 bytes; another AEAD stands in for the cipher here."""
+def test_xchacha_is_the_published_cipher() -> None:
+    """The example of draft-irtf-cfrg-xchacha-03, appendix A.3.1."""
+    pytest.importorskip("nacl")
+    cipher = XChaCha20Poly1305(bytes(range(0x80, 0xA0)))
+    plain = (
+        b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the "
+        b"future, sunscreen would be it."
+    )
+    nonce, data = bytes(range(0x40, 0x58)), bytes.fromhex("50515253c0c1c2c3c4c5c6c7")
+    sealed = cipher.encrypt(nonce, plain, data)
+    assert sealed[:16].hex() == "bd6d179d3e83d43b9576579493c0e939"
+    assert sealed[-16:].hex() == "c0875924c1c7987947deafd8780acf49"
+    assert cipher.decrypt(nonce, memoryview(sealed), data) == plain
 
-    class StandIn:
-        def __init__(self, key: bytes) -> None:
-            self.cipher = aead.AESGCM(key)
 
-        def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes) -> bytes:
-            assert len(nonce) == 24
-            return self.cipher.encrypt(nonce, data, associated_data)
-
-        def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes) -> bytes:
-            assert len(nonce) == 24
-            return self.cipher.decrypt(nonce, data, associated_data)
-
-    monkeypatch.setattr(aead, "XChaCha20Poly1305", StandIn, raising=False)
+def test_blocks_of_xchacha_have_nonces_of_24_bytes() -> None:
+    """All else is as with the other ciphers."""
+    pytest.importorskip("nacl")
     cipher = ContentCipher(XCHACHA20_POLY1305, bytes(32))
     encrypted = cipher.encrypt_blocks(PLAIN, 0, FILE_ID)
     assert len(encrypted) == cipher.encrypted_size(len(PLAIN)) - HEADER_SIZE
@@ -380,6 +389,12 @@ def test_xchacha_is_used_as_soon_as_the_library_has_it(monkeypatch: pytest.Monke
     assert cipher.decrypt_value(cipher.encrypt_value(b"value")) == b"value"
     with pytest.raises(UnsafeNonce):
         cipher.encrypt_blocks(PLAIN, 0, FILE_ID, bytes(24))
+    with pytest.raises(AuthenticationFailed):
+        cipher.decrypt_blocks(encrypted, 1, FILE_ID)
+    flipped = bytearray(encrypted)
+    flipped[-1] ^= 1
+    with pytest.raises(AuthenticationFailed):
+        cipher.decrypt_blocks(flipped, 0, FILE_ID)
 
 
 @ciphers

@@ -82,9 +82,12 @@ def test_exit_codes_stay_what_they_are() -> None:
     assert codes == {
         "EXIT_USAGE": 1,
         "EXIT_ROOT": 6,
+        "EXIT_PASSWORD_SOURCE": 9,
         "EXIT_MOUNTPOINT": 10,
         "EXIT_FAILED": 11,
         "EXIT_PASSWORD": 12,
+        "EXIT_MASTER_KEY": 14,
+        "EXIT_INTERRUPTED": 15,
         "EXIT_FUSE": 19,
         "EXIT_EMPTY_PASSWORD": 22,
         "EXIT_CONFIG": 23,

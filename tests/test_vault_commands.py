@@ -4,15 +4,21 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable, List
 
 import pytest
 
+from fusepy_legacy import errors
+from fusepy_legacy.commands import vault
+from fusepy_legacy.commands.vault import EPILOG
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import parse
 from tests.vault_trees import COMMAND, ENVIRONMENT, PASSWORD, Made, Outcome, make, runner
@@ -67,6 +73,12 @@ def file_with(directory: Path, content: bytes) -> Path:
             "AESSIV DirIV EMENames GCMIV128 HKDF LongNames Raw64",
             [".gocryptfs.reverse.conf"],
         ),
+        pytest.param(
+            ["--xchacha"],
+            "DirIV EMENames HKDF LongNames Raw64 XChaCha20Poly1305",
+            ["gocryptfs.conf", "gocryptfs.diriv"],
+            marks=pytest.mark.skipif(find_spec("nacl") is None, reason="PyNaCl is not installed"),
+        ),
     ],
 )
 def test_init_makes_a_tree(
@@ -119,7 +131,7 @@ def test_a_password_comes_from_files_a_program_or_standard_input(
 
 @pytest.mark.parametrize(
     ("password", "code"),
-    [(b"Sample\n", 12), (b"", 22), (b"\nsample", 22), (b"x" * 2049, 1), (b"\xff\n", 12)],
+    [(b"Sample\n", 12), (b"", 22), (b"\nsample", 22), (b"x" * 2049, 9), (b"\xff\n", 12)],
 )
 def test_a_password_that_does_not_open(
     tmp_path: Path, run: Run, made: Made, password: bytes, code: int
@@ -135,7 +147,7 @@ def test_a_password_that_does_not_open(
 def test_a_program_that_gives_no_password(run: Run, made: Made, command: str) -> None:
     """One line says what is wrong with it."""
     outcome = run("ls", "--extpass", command, made.root)
-    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert (outcome.code, len(outcome.errors)) == (9, 1)
     assert "--extpass" in outcome.errors[0]
 
 
@@ -161,7 +173,7 @@ def test_a_terminal_is_asked_twice_for_a_new_password(directory: Path) -> None:
     """Nothing typed is shown; a typing error makes nothing."""
     command = ["init", "--scryptn", "10", directory]
     code, shown = on_terminal([b"secret", b"sekret"], *command)
-    assert code == 1
+    assert code == 9
     assert b"the two passwords differ" in shown
     assert os.listdir(str(directory)) == []
     code, shown = on_terminal([b"secret", b"secret"], *command)
@@ -206,7 +218,7 @@ def test_a_master_key_opens_what_a_forgotten_password_does_not(
     assert run(*command, made.root).code == 0
     assert run("cat", "--passfile", new, made.at("f")).output == b"content"
     outcome = run("ls", "--masterkey", new, made.root)
-    assert (outcome.code, len(outcome.errors)) == (12, 1)
+    assert (outcome.code, len(outcome.errors)) == (14, 1)
 
 
 @pytest.mark.parametrize(
@@ -253,40 +265,97 @@ def test_a_plain_directory_with_a_config_is_no_encrypted_tree(
     assert run("decrypt-path", *key, f"{directory}/{encrypted}").output == f"{plain}\n".encode()
 
 
+MISTAKES = [
+    ([], 1),
+    (["lss"], 1),
+    (["ls"], 1),
+    (["ls", "--password", "x", "DIR"], 1),
+    (["init", "--scryptn", "40", "EMPTY"], 1),
+    (["init", "--longnamemax", "5", "--extpass", "echo x", "EMPTY"], 1),
+    (["init", "--plaintextnames", "--longnamemax", "99", "--extpass", "echo x", "EMPTY"], 1),
+    (["init", "--xchacha", "--aessiv", "--extpass", "echo x", "EMPTY"], 1),
+    (["init", "--extpass", "echo x", "DIR"], 6),
+    (["restore", "DIR"], 1),
+    (["restore", "--extpass", "echo sample", "DIR", "DIR/f", "EMPTY"], 1),
+    (["restore", "--extpass", "echo sample", "DIR", "DIR"], 6),
+    (["cat", "--range", "9-1", "DIR/f"], 1),
+    (["cat", "--extpass", "echo sample", "DIR"], 11),
+    (["cat", "--extpass", "echo sample", "DIR/f", "EMPTY"], 6),
+    (["cat", "--extpass", "echo sample", "DIR/g"], 11),
+    (["verify", "--extpass", "echo sample", "--against", "/does/not/exist", "DIR"], 6),
+    (["verify", "--extpass", "echo sample", "--metadata", "DIR"], 1),
+    (["ls", "--passfile", "/does/not/exist", "DIR"], 9),
+]
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["lss"],
-        ["ls"],
-        ["ls", "--password", "x", "DIR"],
-        ["init", "--scryptn", "40", "DIR"],
-        ["init", "--longnamemax", "5", "--extpass", "echo x", "EMPTY"],
-        [
-            "init",
-            "--plaintextnames",
-            "--deterministic-names",
-            "--longnamemax",
-            "99",
-            "--extpass",
-            "echo x",
-            "EMPTY",
-        ],
-        ["restore", "DIR"],
-        ["cat", "--extpass", "echo sample", "DIR"],
-        ["verify", "--extpass", "echo sample", "--against", "/does/not/exist", "DIR"],
-        ["ls", "--passfile", "/does/not/exist", "DIR"],
-        ["cat", "--extpass", "echo sample", "DIR/f", "EMPTY"],
-    ],
+    ("arguments", "code"), MISTAKES, ids=[" ".join(row[0]) for row in MISTAKES]
 )
-def test_a_mistake_is_one_line(run: Run, made: Made, directory: Path, arguments: List[str]) -> None:
-    """No traceback, and exit code 1 (6 for a directory that is none)."""
-    places = {"DIR": str(made.root), "DIR/f": made.at("f"), "EMPTY": str(directory)}
+def test_a_mistake_is_one_line(
+    run: Run, made: Made, directory: Path, arguments: List[str], code: int
+) -> None:
+    """No traceback, nothing made, and the exit code that README.md has for it."""
+    places = {"DIR": str(made.root), "EMPTY": str(directory)}
+    for path in ("f", "g"):
+        places[f"DIR/{path}"] = made.at(path)
     outcome = run(*(places.get(word, word) for word in arguments))
-    assert outcome.code in (1, 6)
-    assert len(outcome.errors) == 1, outcome.errors
+    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome
     assert outcome.errors[0].startswith("fusepy-vault")
     assert os.listdir(str(directory)) == []
+
+
+def test_the_exit_codes_are_one_table() -> None:
+    """Those that README.md and --help list are the ones that there are."""
+    codes = {getattr(errors, name) for name in dir(errors) if name.startswith("EXIT_")}
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    rows = re.findall(r"^\| ([\d, ]+) \| ", readme.read_text(), re.M)
+    assert {int(code) for row in rows for code in row.split(", ")} == codes | {0}
+    assert {int(code) for code in re.findall(r"(\d+) ", EPILOG)} <= codes | {0}
+
+
+@pytest.mark.skipif(shutil.which("gocryptfs") is None, reason="gocryptfs is missing")
+@pytest.mark.parametrize(
+    ("theirs", "ours", "code"),
+    [
+        (["-nope"], ["--nope"], 1),
+        (["-init", "-longnamemax", "5", "EMPTY"], ["init", "--longnamemax", "5", "EMPTY"], 1),
+        (["-init", "TREE"], ["init", "TREE"], 6),
+        (["-init", "/does/not/exist"], ["init", "/does/not/exist"], 6),
+        (["-passwd", "-passfile", "/none", "TREE"], ["passwd", "--passfile", "/none", "TREE"], 9),
+        (["-passwd", "-extpass", "false", "TREE"], ["passwd", "--extpass", "false", "TREE"], 9),
+        (["-passwd", "-passfile", "LONG", "TREE"], ["passwd", "--passfile", "LONG", "TREE"], 9),
+        (["-passwd", "-extpass", "echo x", "TREE"], ["passwd", "--extpass", "echo x", "TREE"], 12),
+        (["-passwd", "-masterkey", "x", "TREE"], ["passwd", "--masterkey", "NOKEY", "TREE"], 14),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_the_exit_codes_are_those_of_gocryptfs(
+    tmp_path: Path, run: Run, made: Made, theirs: List[str], ours: List[str], code: int
+) -> None:
+    """Where they mean the same."""
+    places = {"TREE": made.root, "EMPTY": tmp_path / "empty"}
+    places.update({name: tmp_path / name for name in ("LONG", "NOKEY")})
+    places["EMPTY"].mkdir()
+    places["LONG"].write_bytes(b"x" * 2049)
+    places["NOKEY"].write_bytes(b"x")
+    words = [str(places.get(word, word)) for word in theirs]
+    command = ["gocryptfs", "-q", "-nosyslog", *words]
+    process = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert process.returncode == code
+    assert run(*(places.get(word, word) for word in ours)).code == code
+
+
+def test_an_interruption_has_an_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of gocryptfs, and one line."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vault, "measure", interrupt)
+    outcome = run("speed")
+    assert (outcome.code, outcome.errors) == (15, ["fusepy-vault: interrupted"])
 
 
 def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:

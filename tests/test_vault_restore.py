@@ -1,14 +1,18 @@
 """Restore brings back all that belongs to each file, goes on after an interruption, overwrites nothing."""
 
 import errno
+import fcntl
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Dict, List, Tuple
 
 import pytest
 
+from fusepy_legacy import syscalls
+from fusepy_legacy.commands.vault import main
 from fusepy_legacy.crypt.content import BLOCK_SIZE
 from fusepy_legacy.crypt.metadata import encrypt_target
 from fusepy_legacy.vault import restore as restore_module
@@ -138,6 +142,34 @@ def test_owners_and_special_files_are_restored(tmp_path: Path, run: Run, plain: 
     assert (again.code, again.errors) == (0, [])
 
 
+@needs_root
+def test_directories_whose_modes_bar_the_way_are_restored_by_their_owner() -> None:
+    """Those below first; another run opens them again, and leaves them as they were."""
+    with tempfile.TemporaryDirectory() as name:  # others may not enter pytest's
+        directory = Path(name)
+        directory.chmod(0o777)
+        made = make(directory, {b"d": {b"e": {b"f": b"deep"}}})
+        (made.root / "gocryptfs.conf").chmod(0o444)
+        for path in (b"d", b"d/e"):
+            made.stored[path].chmod(0o605)
+        plain = directory / "plain"
+        for _ in range(2):
+            pid = os.fork()
+            if pid == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                os._exit(
+                    main(["restore", "-q", "--passfile", str(made.passfile), made.at(), str(plain)])
+                )
+            assert os.waitpid(pid, 0)[1] == 0
+            assert contents(plain) == {b"d": {b"e": {b"f": b"deep"}}}
+            for path in ("d", "d/e"):
+                status = (plain / path).stat()
+                assert (status.st_mode & 0o7777, status.st_uid) == (0o605, 65534)
+            (plain / "d/e/f").unlink()
+
+
 def test_hard_links_stay_hard_links(tmp_path: Path, run: Run, plain: Path) -> None:
     """Of files and of symlinks, across directories; also when a later one is missing."""
     made = make(tmp_path, TREE)
@@ -191,7 +223,7 @@ def test_what_exists_is_not_overwritten_unless_forced(
     (plain / "l").symlink_to("elsewhere")
     (plain / "other").write_text("other")
     outcome = restore(run, made, made.root, plain)
-    assert outcome.code == 1
+    assert outcome.code == 11
     assert {line.split(":")[0] for line in outcome.errors} == {"a", "d", "d/c", "d/e", "d/e/f", "l"}
     expected: Tree = {
         b"a": b"mine",
@@ -214,7 +246,7 @@ def test_a_file_of_the_right_time_and_another_size_is_another(
     (plain / "a").write_text("longer")
     times = made.stored[b"a"].stat()
     os.utime(str(plain / "a"), ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert restore(run, made, made.root, plain).code == 1
+    assert restore(run, made, made.root, plain).code == 11
     assert (plain / "a").read_text() == "longer"
 
 
@@ -232,7 +264,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(os, "utime", appear)
     outcome = restore(run, made, made.root, plain)
-    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert (outcome.code, len(outcome.errors)) == (11, 1)
     assert contents(plain) == {b"a": b"mine"}
 
 
@@ -270,7 +302,7 @@ def test_a_directory_swapped_for_a_symlink_leads_nowhere(
 
     monkeypatch.setattr(os, "mkdir", swap)
     outcome = restore(run, made, made.root, plain)
-    assert outcome.code == 1
+    assert outcome.code == 11
     assert contents(outside) == {}
     assert (plain / "a").read_bytes() == b"first"
 
@@ -314,6 +346,190 @@ def test_an_interrupted_restore_goes_on(
         assert (1 << 20) < min(at for at in positions if at) <= size - (2 << 20)
     else:
         assert 0 in positions
+
+
+CALLS = ["mkdir", "pwrite", "ftruncate", "chown", "chmod", "utime", "link", "symlink", "unlink"]
+
+
+def killed(made: Made, plain: Path, count: int) -> bool:
+    """Restore in a child that ends at its call number `count`, as if killed; tell whether it came there."""
+    pid = os.fork()
+    if pid == 0:
+        left = [count]
+
+        def counted(function: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object, **words: object) -> object:
+                left[0] -= 1
+                if not left[0]:
+                    os._exit(99)
+                return function(*arguments, **words)
+
+            return call
+
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
+        syscalls.renameat2 = counted(syscalls.renameat2)  # type: ignore[assignment]
+        restore_module.CHECKPOINT = BLOCK_SIZE
+        os._exit(main(["restore", "-q", "--passfile", str(made.passfile), made.at(), str(plain)]))
+    _, status = os.waitpid(pid, 0)
+    assert os.WEXITSTATUS(status) in (0, 99)
+    return os.WEXITSTATUS(status) == 99
+
+
+def seen(plain: Path) -> Dict[str, Tuple[int, ...]]:
+    """What a restore makes of each object: mode, size, time, and how many names it has."""
+    found = {}
+    for path in [plain, *plain.rglob("*")]:
+        status = path.lstat()
+        size = 0 if path.is_dir() else status.st_size
+        found[str(path.relative_to(plain))] = (
+            status.st_mode,
+            size,
+            status.st_mtime_ns,
+            0 if path.is_dir() else status.st_nlink,
+        )
+    return found
+
+
+@pytest.mark.parametrize("inherited", [0, stat.S_ISGID], ids=["", "setgid"])
+def test_killed_anywhere_a_restore_goes_on(
+    tmp_path: Path, run: Run, plain: Path, inherited: int
+) -> None:
+    """With the right metadata of all directories, all hard links, and no unfinished file left."""
+    big = os.urandom(3 * BLOCK_SIZE)
+    tree: Tree = {b"a": b"first", b"d": {b"big": big, b"e": {b"f": b"deep"}}, b"l": Link(b"a")}
+    made = make(tmp_path, tree)
+    for old, directory, new in ((b"a", b"d/e", b"a2"), (b"d/big", b"", b"z"), (b"a", b"", b"a3")):
+        os.link(str(made.stored[old]), str(made.add_name(directory, new)))
+    for number, path in enumerate((b"d/e", b"d", b"")):
+        made.stored[path].chmod((0o555, 0o2751, 0o750)[number])
+        os.utime(str(made.stored[path]), ns=(1, 10**18 + number))
+    tmp_path.chmod(0o755 | inherited)
+    assert restore(run, made, made.root, plain).code == 0
+    expected, expected_contents = seen(plain), contents(plain)
+    count = 0
+    while True:
+        count += 1
+        other = tmp_path / f"plain-{count}"
+        came = killed(made, other, count)
+        outcome = restore(run, made, made.root, other)
+        assert (outcome.code, outcome.errors) == (0, []), count
+        assert seen(other) == expected, count
+        assert contents(other) == expected_contents, count
+        if not came:
+            break
+    assert count > 30
+
+
+def test_unfinished_files_that_nobody_needs_are_removed(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """Of files that have changed or are gone meanwhile; a restored file that is only called so stays."""
+    name = b".fusepy-vault.0123456789abcdef.part"
+    made = make(tmp_path, {b"d": {b"big": os.urandom(9000), name: b"restored"}})
+    (plain / "d").mkdir(parents=True)
+    for path in (
+        plain / "d" / f".fusepy-vault.{1:016}.part",
+        plain / f".fusepy-vault.{2:016}.part",
+    ):
+        path.write_bytes(b"half")
+    (plain / "d" / ".fusepy-vault.part").write_bytes(b"mine")
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert sorted(os.listdir(str(plain / "d"))) == [os.fsdecode(name), ".fusepy-vault.part", "big"]
+    assert os.listdir(str(plain)) == ["d"]
+
+
+def test_an_unfinished_file_that_the_next_run_needs_stays(
+    tmp_path: Path, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full, nothing that was written has to be written again."""
+    made = make(tmp_path, {b"big": os.urandom(9000)})
+    monkeypatch.setattr(restore_module, "CHECKPOINT", BLOCK_SIZE)
+
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            assert restore(run, made, made.root, plain).code == 11
+        [part] = os.listdir(str(plain))
+        assert part.endswith(".part")
+    assert restore(run, made, made.root, plain).code == 0
+    assert os.listdir(str(plain)) == ["big"]
+
+
+def test_one_restore_at_a_time_writes_to_a_destination(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """The second one is refused, in one line, before it touches anything."""
+    made = make(tmp_path, TREE)
+    plain.mkdir()
+    descriptor = os.open(str(plain), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        outcome = restore(run, made, made.root, plain)
+    finally:
+        os.close(descriptor)
+    assert (outcome.code, len(outcome.errors)) == (11, 1)
+    assert "another restore" in outcome.errors[0]
+    assert os.listdir(str(plain)) == []
+
+
+def test_a_directory_of_the_user_keeps_its_metadata_unless_forced(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """What is missing in it is restored; the destination itself is the user's without a word."""
+    made = make(tmp_path, TREE)
+    made.stored[b"d"].chmod(0o751)
+    (plain / "d").mkdir(parents=True)
+    (plain / "d").chmod(0o700)
+    plain.chmod(0o711)
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, len(outcome.errors)) == (11, 1)
+    assert outcome.errors[0].startswith("d: the directory was there")
+    assert contents(plain) == TREE
+    assert ((plain / "d").stat().st_mode & 0o7777, plain.stat().st_mode & 0o7777) == (0o700, 0o711)
+    assert restore(run, made, "--force", made.root, plain).code == 0
+    assert (plain / "d").stat().st_mode & 0o7777 == 0o751
+    assert plain.stat().st_mode == made.root.stat().st_mode
+
+
+def test_a_destination_made_for_chosen_paths_is_the_users_alone(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """It is no directory of the tree, whose mode would say who may read it."""
+    made = make(tmp_path, TREE)
+    assert restore(run, made, made.at("a"), plain).code == 0
+    assert plain.stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_hard_link_whose_other_name_was_restored_before(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """It is one file again, whichever of the names is missing; another file of that name is not touched."""
+    made = make(tmp_path, {b"a": b"content", b"b": b"other"})
+    for name in (b"c", b"e"):
+        os.link(str(made.stored[b"a"]), str(made.add_name(b"", name)))
+    names = {"a", "c", "e"}
+    restore(run, made, made.root, plain)
+    for missing in ({"a"}, {"c"}, {"e"}, {"a", "c"}, {"a", "e"}):
+        for name in missing:
+            (plain / name).unlink()
+        outcome = restore(run, made, made.root, plain)
+        assert (outcome.code, outcome.errors) == (0, []), missing
+        assert len({(plain / name).stat().st_ino for name in names}) == 1
+        assert (plain / "a").stat().st_nlink == 3
+        assert (plain / "a").read_bytes() == b"content"
+    times = (plain / "a").stat()
+    for name in ("a", "c"):
+        (plain / name).unlink()
+    (plain / "e").write_bytes(b"CONTENT")
+    os.utime(str(plain / "e"), ns=(times.st_atime_ns, times.st_mtime_ns))
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, len(outcome.errors)) == (11, 1)
+    assert (plain / "e").read_bytes() == b"CONTENT"
 
 
 def test_a_symlink_in_the_place_of_an_unfinished_file_leads_nowhere(
@@ -419,7 +635,7 @@ def test_a_damaged_file_is_never_taken_for_complete(
             restore(run, made, made.root, plain)
     assert restore(run, made, made.root, plain).code == 26
     assert (plain / "f").stat().st_size == 2000 * BLOCK_SIZE
-    assert restore(run, made, made.root, plain).code == 1
+    assert restore(run, made, made.root, plain).code == 11
     assert restore(run, made, "--force", made.root, plain).code == 26
     assert os.listdir(str(plain)) == ["f"]
 

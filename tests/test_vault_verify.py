@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import termios
@@ -126,6 +127,47 @@ def test_any_difference_is_found(made: Made, run: Run, plain: Path, how: str) ->
     outcome = run("verify", "--passfile", made.passfile, "--against", plain, made.root)
     assert outcome.code == 26
     assert [line.split(" ")[0] for line in outcome.errors] == [expected]
+
+
+def test_metadata_is_compared_when_it_is_asked_for(made: Made, run: Run, plain: Path) -> None:
+    """Each difference is a line: mode, owner, group, time, and attributes both ways. Equal is 0."""
+    stored = str(made.stored[b"a"])
+    for name, value in ((b"user.x", b"1"), (b"user.y", b"2")):
+        encrypted = made.names.encrypt_attribute_name(name)
+        os.setxattr(stored, encrypted, made.content.encrypt_value(value))
+    (plain / "a").unlink()
+    (plain / "l").unlink()
+    words = ["--passfile", made.passfile, made.root]
+    assert run("restore", *words, plain).code == 0
+    verify = ["verify", "-q", "--against", plain, *words]
+    assert run(*verify, "--metadata") == (0, b"", [])
+    os.setxattr(str(plain / "a"), "user.x", b"other")
+    os.removexattr(str(plain / "a"), "user.y")
+    os.setxattr(str(plain / "a"), "user.z", b"")
+    (plain / "a").chmod(0o611)
+    for path in ("a", "d", "l"):
+        os.utime(str(plain / path), ns=(0, 1), follow_symlinks=False)
+    expected = [
+        "a: mode 0644, not 0611",
+        "a: changed at",
+        "a: another value of the attribute user.x",
+        "a: an attribute user.y, which",
+        "a: no attribute user.z",
+        "d: changed at",
+        "l: changed at",
+    ]
+    if os.geteuid() == 0:
+        os.chown(str(plain / "a"), 1234, 5678)
+        expected[1:1] = ["a: owner 0, not 1234", "a: group 0, not 5678"]
+    assert run(*verify) == (0, b"", [])
+    outcome = run(*verify, "--metadata")
+    assert outcome.code == 26
+    lines = [re.sub(r" \(.*?\): it differs:", ":", line) for line in outcome.errors]
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected):
+        assert line.startswith(start)
+    damage = json.loads(run(*verify, "--metadata", "--json").output)["damage"]
+    assert [item["path"] for item in damage] == [line.split(":")[0] for line in lines]
 
 
 def test_holes_are_compared_and_counted(tmp_path: Path, run: Run) -> None:

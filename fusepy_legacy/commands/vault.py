@@ -4,29 +4,37 @@ import argparse
 import json
 import os
 import re
-import stat
 import sys
-import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Tuple
 
 from fusepy_legacy import __version__
-from fusepy_legacy.beneath import Beneath
 from fusepy_legacy.crypt.config import (
     AESSIV_FLAG,
     DIRIV,
     FORWARD,
     FORWARD_PLAINTEXT_NAMES,
+    GCMIV128,
+    XCHACHA_FLAG,
     master_key_to_text,
 )
 from fusepy_legacy.crypt.errors import CryptError
-from fusepy_legacy.errors import EXIT_DAMAGE, EXIT_ROOT, EXIT_USAGE
+from fusepy_legacy.errors import (
+    EXIT_DAMAGE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_ROOT,
+    EXIT_USAGE,
+)
 from fusepy_legacy.vault import location as locations
+from fusepy_legacy.vault.cat import write_range
+from fusepy_legacy.vault.listing import Listing
 from fusepy_legacy.vault.location import Location, locate, read_config
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
+from fusepy_legacy.vault.plain import Plain
 from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError, printable
-from fusepy_legacy.vault.restore import Restore
+from fusepy_legacy.vault.restore import Restore, check_destination
 from fusepy_legacy.vault.speed import measure
 from fusepy_legacy.vault.tree import Entry, Vault
 from fusepy_legacy.vault.verify import Verification
@@ -37,19 +45,9 @@ DESCRIPTION = """Work with encrypted trees in the gocryptfs format, without moun
 A SOURCE is the directory of an encrypted tree (the one with gocryptfs.conf), or that and a plain path in
 it: backup/letters/2024 is letters/2024 in the tree in backup. Passwords are asked for on a terminal, else
 taken from the first line of standard input."""
-EPILOG = """exit codes: 0 done, 1 not done, 6 the directory cannot be used, 12 wrong password,
-22 empty password, 23 the config cannot be read, 24 it cannot be written, 26 damage was found"""
-
-_INTERRUPTED = 130  # as a shell says it: 128 and SIGINT
-_TYPES = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
+EPILOG = """exit codes: 0 done, 1 usage, 6 the directory cannot be used, 9 no password is to be had,
+11 not done, or not all, 12 wrong password, 14 not a master key, 15 interrupted, 22 empty password,
+23 the config cannot be read, 24 it cannot be written, 26 damage was found"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,18 +66,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except BrokenPipeError:
         # Nobody reads any more. The interpreter will flush once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-        return EXIT_USAGE
+        return EXIT_FAILED
     except KeyboardInterrupt:
-        return _fail("interrupted", _INTERRUPTED)
+        return _fail("interrupted", EXIT_INTERRUPTED)
     except VaultError as error:
         return _fail(str(error), error.exit_code)
     except Lost as error:
         return _fail(str(error), EXIT_DAMAGE)
     except CryptError as error:
-        return _fail(str(error), EXIT_USAGE)
+        return _fail(str(error), EXIT_FAILED)
     except OSError as error:
         name = "" if error.filename is None else f"{printable(os.fsencode(error.filename))}: "
-        return _fail(f"{name}{error.strerror or error}", EXIT_USAGE)
+        return _fail(f"{name}{error.strerror or error}", EXIT_FAILED)
 
 
 def _fail(message: str, code: int) -> int:
@@ -136,9 +134,17 @@ def _parser() -> argparse.ArgumentParser:
         "--reverse", action="store_true", help="for a plain one, to be shown encrypted"
     )
     add.add_argument("--aessiv", action="store_true", help="AES-SIV (with --reverse always)")
+    add.add_argument("--xchacha", action="store_true", help="XChaCha20-Poly1305 (needs PyNaCl)")
     add.add_argument("--plaintextnames", action="store_true", help="do not encrypt names")
     add.add_argument("--deterministic-names", action="store_true", help="no IV for each directory")
-    add.add_argument("--longnamemax", metavar="N", type=int, default=255, help="62 to 255 (255)")
+    add.add_argument(
+        "--longnamemax",
+        metavar="N",
+        type=int,
+        choices=range(62, 256),
+        default=255,
+        help="62 to 255 (255)",
+    )
     command("info", _info, "show the config; no password is needed", where, as_json, tree)
     add = command("passwd", _passwd, "change the password", key, scrypt, tree)
     add.add_argument("--new-passfile", metavar="FILE", action="append")
@@ -156,7 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--force", action="store_true", help="replace what exists and differs")
     add = command("verify", _verify, "read all, report damage", key, quiet, as_json, sources)
     add.add_argument(
-        "--against", metavar="PLAIN", help="a directory that the whole tree must equal"
+        "--against", metavar="PLAIN", help="a directory whose content the whole tree must equal"
+    )
+    add.add_argument(
+        "--metadata",
+        action="store_true",
+        help="and its modes, owners, times of change and attributes",
     )
     command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, sources)
     command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, sources)
@@ -184,6 +195,8 @@ def _init(options: argparse.Namespace) -> int:
         flags -= {DIRIV}
     if options.aessiv or options.reverse:
         flags |= {AESSIV_FLAG}
+    if options.xchacha:
+        flags = flags - {GCMIV128} | {XCHACHA_FLAG}
     password = PasswordSource(options.passfile, options.extpass).read("New password", twice=True)
     locations.initialize(
         options.source, options.reverse, password, flags, options.longnamemax, 1 << options.scryptn
@@ -195,21 +208,15 @@ def _init(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     location = locate(options.source, options.config)
-    config = read_config(location)
-    facts = {
-        "config": location.config_file,
-        "creator": config.creator,
-        "cipher": config.algorithm.name,
-        "flags": sorted(config.flags),
-        "long_name_max": config.long_name_max,
-        "scrypt": {"n": config.scrypt.n, "r": config.scrypt.r, "p": config.scrypt.p},
-    }
+    facts = locations.describe(location, read_config(location))
     if options.json:
         print(json.dumps(facts))
         return 0
-    facts["flags"] = " ".join(sorted(config.flags))
-    facts["scrypt"] = f"N {config.scrypt.n}, r {config.scrypt.r}, p {config.scrypt.p}"
     for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        elif isinstance(value, list):
+            value = " ".join(value)
         print(f"{name.replace('_', ' ')}: {printable(os.fsencode(str(value)))}")
     return 0
 
@@ -235,63 +242,28 @@ def _ls(options: argparse.Namespace) -> int:
     report = Report(Progress().say)
     with ExitStack() as stack:
         vault, [top] = _open(stack, options, [options.source])
-        if options.recursive:
-            entries = vault.walk(top, report)
-            if top.is_directory:
-                next(entries)  # itself
-        else:
-            entries = iter(vault.list(top, report) if top.is_directory else [top])
-        parent = top.path if top.is_directory else top.path.rpartition(b"/")[0]
-        listed: List[Dict[str, Any]] = []
-        for entry in entries:
-            if options.json:
-                listed.append(_facts(vault, entry, report))
-                continue
-            line = entry.path[len(parent) + 1 if parent else 0 :]
-            if options.long:
-                target = _target(vault, entry, report)
-                line = _long(vault, entry) + line + (b" -> " + target if target else b"")
-            _print(line)
+        listing = Listing(vault, top, options.recursive, report)
         if options.json:
-            print(json.dumps(listed))
+            print(json.dumps([listing.members(entry) for entry in listing]))
+        else:
+            for entry in listing:
+                _print(listing.line(entry, options.long))
     return report.exit_code
 
 
 def _cat(options: argparse.Namespace) -> int:
-    first, last = options.range
     with ExitStack() as stack:
         vault, entries = _open(stack, options, options.sources)
         for entry in entries:
-            name = printable(entry.path or b"/")
-            if entry.kind != stat.S_IFREG:
-                raise VaultError(f"{name}: it is no file, but a {_TYPES[entry.kind]}")
-
-            def bad(block: int, problem: str, name: str = name) -> None:
-                raise VaultError(f"{name}: block {block}: {problem}", EXIT_DAMAGE)
-
-            try:
-                file = stack.enter_context(vault.open(entry))
-            except Lost as error:
-                raise VaultError(f"{name}: {error}", EXIT_DAMAGE)
-            end = file.size if last is None else min(last, file.size)
-            position = first
-            for offset, data in file.pieces(first, end, bad):
-                _print_zeros(offset - position)
-                sys.stdout.buffer.write(data)
-                position = offset + len(data)
-            _print_zeros(end - position)
+            write_range(vault, entry, sys.stdout.buffer, *options.range)
     return 0
 
 
 def _restore(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         vault, sources = _open(stack, options, options.sources)
-        names = [source.path.rpartition(b"/")[2] for source in sources]
-        if len(set(names)) < len(names) or (b"" in names and len(names) > 1):
-            raise VaultError("two sources would be restored to the same place")
-        root = os.path.realpath(locate(options.sources[0], options.config).root)
-        if f"{os.path.realpath(options.destination)}/".startswith(f"{root}/"):
-            raise VaultError(f"{options.destination}: it is in the encrypted tree", EXIT_ROOT)
+        root = locate(options.sources[0], options.config).root
+        check_destination(root, sources, options.destination)
         vault.content  # noqa: B018 - a cipher that is missing ends it here
         progress = stack.enter_context(_progress(vault, sources, options.quiet))
         report = Report(progress.say)
@@ -305,34 +277,22 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.metadata and options.against is None:
+        raise VaultError("--metadata needs --against", EXIT_USAGE)
     with ExitStack() as stack:
         vault, sources = _open(stack, options, options.sources)
         vault.content  # noqa: B018 - as above
-        against = Beneath(options.against) if options.against is not None else None
-        if against is not None:
-            stack.callback(against.close)
+        against = None
+        if options.against is not None:
+            against = stack.enter_context(Plain(options.against, options.metadata))
         progress = stack.enter_context(_progress(vault, sources, options.quiet))
         report = Report((lambda line: None) if options.json else progress.say)
         verification = Verification(vault, report, progress, against)
         for source in sources:
             verification.run(source)
-    counts = {
-        "files": verification.files,
-        "directories": verification.directories,
-        "bytes": verification.bytes,
-        "holes": verification.holes,
-    }
+    counts = verification.counts()
     if options.json:
-        damage = [
-            {
-                "path": os.fsdecode(item.path),
-                "encrypted": os.fsdecode(item.stored),
-                "block": item.block,
-                "problem": item.problem,
-            }
-            for item in report.damage
-        ]
-        print(json.dumps({**counts, "damage": damage}))
+        print(json.dumps({**counts, "damage": [item.members() for item in report.damage]}))
     elif not options.quiet:
         text = "{files} files, {directories} directories, {bytes} bytes, {holes} of them holes"
         _summary(text.format(**counts), report)
@@ -374,7 +334,7 @@ def _password(options: argparse.Namespace) -> PasswordSource:
 def _locate_all(words: List[str], config_file: Optional[str]) -> List[Location]:
     places = [locate(word, config_file) for word in words]
     if len({place.root for place in places}) > 1:
-        raise VaultError("the paths are in several encrypted trees")
+        raise VaultError("the paths are in several encrypted trees", EXIT_USAGE)
     return places
 
 
@@ -408,53 +368,7 @@ def _summary(text: str, report: Report) -> None:
     print(f"{text}{lost}{failed}")
 
 
-def _facts(vault: Vault, entry: Entry, report: Report) -> Dict[str, Any]:
-    status = entry.status
-    facts = {
-        "path": os.fsdecode(entry.path),
-        "encrypted": os.fsdecode(entry.stored),
-        "type": _TYPES[entry.kind],
-        "size": vault.size(entry),
-        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-        "mtime_ns": status.st_mtime_ns,
-        "links": status.st_nlink,
-    }
-    target = _target(vault, entry, report)
-    return {**facts, "target": os.fsdecode(target)} if target else facts
-
-
-def _target(vault: Vault, entry: Entry, report: Report) -> bytes:
-    if entry.kind == stat.S_IFLNK:
-        try:
-            return vault.target(entry)
-        except Lost as error:
-            report.damaged(entry.path, entry.stored, error)
-        except VaultError as error:  # no cipher
-            report.failed(entry.path, str(error))
-    return b""
-
-
-def _long(vault: Vault, entry: Entry) -> bytes:
-    """Owners are numbers: the names are those of the machine that the files came from."""
-    status = entry.status
-    try:
-        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
-    except (OverflowError, ValueError, OSError):
-        date = f"@{status.st_mtime_ns // 10**9}"
-    mode, size = stat.filemode(status.st_mode), vault.size(entry)
-    owner = f"{status.st_nlink:3} {status.st_uid:5} {status.st_gid:5}"
-    return f"{mode} {owner} {size:12} {date:16} ".encode()
-
-
 def _print(line: bytes) -> None:
     if sys.stdout.isatty():
         line = printable(line).encode()
     sys.stdout.buffer.write(line + b"\n")
-
-
-def _print_zeros(count: int) -> None:
-    while count > 0:
-        sys.stdout.buffer.write(bytes(min(count, 1 << 20)))
-        count -= 1 << 20

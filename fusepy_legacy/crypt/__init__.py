@@ -5,6 +5,7 @@
     content     what is in files: header, blocks, sizes
     metadata    symlink targets and values of extended attributes
     reverse     the ids and nonces of the reverse view, and ranges of it
+    xchacha     the cipher that another library has
     eme         the cipher mode of names
     errors      one class for each kind of failure
 

@@ -7,6 +7,7 @@ in the file, which may come from an enemy: so it is bounded before any of it is 
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 from typing import Any, Dict, FrozenSet, Iterable, NamedTuple, Tuple
@@ -254,7 +255,7 @@ def parse(data: bytes) -> Config:
     if data.count(b"[") + data.count(b"{") > _BRACKETS_MAX:
         raise InvalidConfig("the config is nested too deeply")
     try:
-        members = json.loads(data.decode())
+        members = json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
     except ValueError:
         raise InvalidConfig("the config is not JSON") from None
     if type(members) is not dict:
@@ -369,6 +370,14 @@ def _wrapping_nonce_length(flags: FrozenSet[str]) -> int:
 
 def _hkdf(key: bytes, info: bytes, length: int) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=info).derive(key)
+
+
+def _finite(text: str) -> float:
+    """Refuse what could not be written again: JSON has no infinity (RFC 8259, section 6)."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
 
 
 def _member(members: Dict[str, Any], name: str, kind: type) -> Any:

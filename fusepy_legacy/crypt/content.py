@@ -12,7 +12,7 @@ import io
 import os
 import struct
 from itertools import chain, repeat
-from typing import Any, Callable, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers import aead
@@ -27,6 +27,7 @@ from fusepy_legacy.crypt.errors import (
     UnsafeNonce,
     ZeroNonce,
 )
+from fusepy_legacy.crypt.xchacha import XChaCha20Poly1305
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -44,24 +45,24 @@ _VALUE_MAX = 1 << 17  # no link target or attribute of Linux is longer (XATTR_SI
 
 
 class Algorithm(NamedTuple):
-    """A cipher for content: name, class in `cryptography`, lengths in bytes, info for HKDF."""
+    """A cipher for content: name, lengths in bytes, info for HKDF."""
 
     name: str
-    library_class: str
     key_length: int
     nonce_length: int
     info: bytes
 
 
-AES_GCM = Algorithm("AES-GCM", "AESGCM", 32, 16, b"AES-GCM file content encryption")
-AES_SIV = Algorithm("AES-SIV", "AESSIV", 64, 16, b"AES-SIV file content encryption")
+AES_GCM = Algorithm("AES-GCM", 32, 16, b"AES-GCM file content encryption")
+AES_SIV = Algorithm("AES-SIV", 64, 16, b"AES-SIV file content encryption")
 XCHACHA20_POLY1305 = Algorithm(
-    "XChaCha20-Poly1305",
-    "XChaCha20Poly1305",
-    32,
-    24,
-    b"XChaCha20-Poly1305 file content encryption",
+    "XChaCha20-Poly1305", 32, 24, b"XChaCha20-Poly1305 file content encryption"
 )
+_CLASSES: Dict[Algorithm, Any] = {
+    AES_GCM: aead.AESGCM,
+    AES_SIV: aead.AESSIV,
+    XCHACHA20_POLY1305: XChaCha20Poly1305,
+}
 
 
 class Layout:
@@ -147,9 +148,8 @@ def parse_header(data: bytes) -> bytes:
 class ContentCipher(Layout):
     """Encrypts and decrypts content with one key; may be used by several threads at once.
 
-    `key` has the algorithm's key length, else `InvalidKey`. Raises `CipherUnavailable` where the
-    installed `cryptography` has no such cipher: XChaCha20-Poly1305 is in none up to 50, and AES-SIV
-    needs OpenSSL 3.
+    `key` has the algorithm's key length, else `InvalidKey`. Raises `CipherUnavailable` where
+    the installed libraries have no such cipher: XChaCha20-Poly1305 needs PyNaCl, AES-SIV OpenSSL 3.
     """
 
     def __init__(self, algorithm: Algorithm, key: bytes) -> None:
@@ -157,14 +157,10 @@ class ContentCipher(Layout):
         if len(key) != algorithm.key_length:
             raise InvalidKey(f"the key for {algorithm.name} has {len(key)} bytes")
         self._zero_nonce = bytes(algorithm.nonce_length)
-        library_class: Any = getattr(aead, algorithm.library_class, None)
         try:
-            if library_class is None:
-                raise UnsupportedAlgorithm(algorithm.name)
-            cipher = library_class(key)
-        except UnsupportedAlgorithm:
-            message = f"the installed cryptography library has no {algorithm.name}"
-            raise CipherUnavailable(message) from None
+            cipher = _CLASSES[algorithm](key)
+        except UnsupportedAlgorithm as error:
+            raise CipherUnavailable(f"{algorithm.name} is not available here: {error}") from None
         # (nonce, data, associated data) -> data
         self._seal: Callable[[bytes, Buffer, bytes], bytes] = cipher.encrypt
         self._open: Callable[[bytes, Buffer, bytes], bytes] = cipher.decrypt

@@ -39,7 +39,7 @@ class InvalidKey(CryptError):
 
 
 class CipherUnavailable(CryptError):
-    """The installed `cryptography` library does not have the cipher."""
+    """The installed libraries do not have the cipher; the message says what to install."""
 
 
 class UnsafeNonce(CryptError):

@@ -3,7 +3,7 @@
 import os
 import stat
 from contextlib import suppress
-from typing import FrozenSet, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import (
     CONFIG_FILE,
@@ -15,9 +15,9 @@ from fusepy_legacy.crypt.config import (
     parse,
     write_config,
 )
-from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.errors import CryptError, UnsupportedConfig
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, NAME_MAX, new_directory_iv
-from fusepy_legacy.errors import EXIT_CONFIG, EXIT_CONFIG_WRITE, EXIT_ROOT
+from fusepy_legacy.errors import EXIT_CONFIG, EXIT_CONFIG_WRITE, EXIT_ROOT, EXIT_USAGE
 from fusepy_legacy.vault.report import VaultError
 
 
@@ -71,6 +71,18 @@ def read_config(location: Location) -> Config:
         raise VaultError(f"{location.config_file}: {error}", EXIT_CONFIG)
 
 
+def describe(location: Location, config: Config) -> Dict[str, Any]:
+    """Return what a config says that is no secret, in members for programs."""
+    return {
+        "config": location.config_file,
+        "creator": config.creator,
+        "cipher": config.algorithm.name,
+        "flags": sorted(config.flags),
+        "long_name_max": config.long_name_max,
+        "scrypt": {"n": config.scrypt.n, "r": config.scrypt.r, "p": config.scrypt.p},
+    }
+
+
 def replace_config(location: Location, config: Config) -> None:
     """Put a config in the place of the tree's; raises VaultError (24), and the old one is there."""
     directory, name = os.path.split(os.path.abspath(location.config_file))
@@ -100,9 +112,16 @@ def initialize(
     long_name_max: int = NAME_MAX,
     scrypt_n: int = 1 << 16,
 ) -> None:
-    """Make an empty encrypted tree, or the config of a plain one; raises VaultError (6, 24)."""
+    """Make an empty encrypted tree, or the config of a plain one.
+
+    Raises VaultError (1 for flags that exclude each other, 6, 24), and `CipherUnavailable`.
+    """
     check_new(root, reverse)
-    config, _ = create(password, flags, long_name_max, scrypt_n)
+    try:
+        config, master_key = create(password, flags, long_name_max, scrypt_n)
+    except UnsupportedConfig as error:
+        raise VaultError(str(error), EXIT_USAGE)
+    config.content_cipher(master_key)
     iv_file = os.path.join(root, os.fsdecode(DIRECTORY_IV_FILE))
     made_iv = False
     try:

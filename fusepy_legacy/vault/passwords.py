@@ -8,8 +8,14 @@ import sys
 from typing import BinaryIO, List, Optional
 
 from fusepy_legacy.crypt.config import PASSWORD_MAX, Config, master_key_from_text
-from fusepy_legacy.crypt.errors import CryptError, EmptyPassword, WrongPassword
-from fusepy_legacy.errors import EXIT_CONFIG, EXIT_EMPTY_PASSWORD, EXIT_PASSWORD
+from fusepy_legacy.crypt.errors import CryptError, WrongPassword
+from fusepy_legacy.errors import (
+    EXIT_CONFIG,
+    EXIT_EMPTY_PASSWORD,
+    EXIT_MASTER_KEY,
+    EXIT_PASSWORD,
+    EXIT_PASSWORD_SOURCE,
+)
 from fusepy_legacy.vault.report import VaultError
 
 
@@ -28,7 +34,7 @@ class PasswordSource:
     def read(self, prompt: str, twice: bool = False) -> bytes:
         """Return a password, without the newline; `twice`: a terminal is asked again.
 
-        Raises VaultError (22 for an empty password).
+        Raises VaultError: 9 where there is none to be had, 22 for an empty one.
         """
         if self.passfiles:
             password = b"".join(map(_first_line_of, self.passfiles))
@@ -37,7 +43,7 @@ class PasswordSource:
         elif sys.stdin is not None and sys.stdin.isatty():
             password = os.fsencode(getpass.getpass(f"{prompt}: "))
             if twice and os.fsencode(getpass.getpass(f"{prompt}, again: ")) != password:
-                raise VaultError("the two passwords differ")
+                raise VaultError("the two passwords differ", EXIT_PASSWORD_SOURCE)
         elif sys.stdin is not None:
             password = _first_line(sys.stdin.buffer)
         else:
@@ -45,25 +51,29 @@ class PasswordSource:
         if not password:
             raise VaultError("the password is empty", EXIT_EMPTY_PASSWORD)
         if len(password) > PASSWORD_MAX:
-            raise VaultError(f"the password has more than {PASSWORD_MAX} bytes")
+            message = f"the password has more than {PASSWORD_MAX} bytes"
+            raise VaultError(message, EXIT_PASSWORD_SOURCE)
         return password
 
 
 def unlock(config: Config, source: PasswordSource, master_key_file: Optional[str] = None) -> bytes:
     """Return the master key, from its text form in a file instead of a password if one is given.
 
-    Raises VaultError (12 for a wrong password, 22 for an empty one, 23 for a config that asks too much).
+    Raises VaultError: what `PasswordSource.read` raises, 12 for a wrong password, 14 for a text that is
+    no master key, 23 for a config that asks too much.
     """
-    try:
-        if master_key_file is not None:
+    if master_key_file is not None:
+        try:
             return master_key_from_text(_first_line_of(master_key_file).decode("latin-1"))
-        return config.unlock(source.read("Password"))
+        except CryptError as error:
+            raise VaultError(f"{master_key_file}: {error}", EXIT_MASTER_KEY)
+    password = source.read("Password")
+    try:
+        return config.unlock(password)
     except WrongPassword as error:
         raise VaultError(str(error), EXIT_PASSWORD)
-    except EmptyPassword as error:
-        raise VaultError(str(error), EXIT_EMPTY_PASSWORD)
     except CryptError as error:
-        raise VaultError(str(error), EXIT_CONFIG if master_key_file is None else EXIT_PASSWORD)
+        raise VaultError(str(error), EXIT_CONFIG)
 
 
 def _first_line(file: BinaryIO) -> bytes:
@@ -76,19 +86,21 @@ def _first_line_of(path: str) -> bytes:
         with open(path, "rb") as file:
             return _first_line(file)
     except OSError as error:
-        raise VaultError(f"{path}: {error.strerror}")
+        raise VaultError(f"{path}: {error.strerror}", EXIT_PASSWORD_SOURCE)
 
 
 def _from_program(command: str) -> bytes:
     try:
         words = shlex.split(command)
         if not words:
-            raise VaultError("--extpass: the command is empty")
+            raise ValueError("the command is empty")
         output = subprocess.check_output(words)
     except ValueError as error:
-        raise VaultError(f"--extpass: {error}")
+        problem = str(error)
     except OSError as error:
-        raise VaultError(f"--extpass {words[0]}: {error.strerror}")
+        problem = f"{words[0]}: {error.strerror}"
     except subprocess.CalledProcessError as error:
-        raise VaultError(f"--extpass {words[0]}: it ended with {error.returncode}")
-    return output.split(b"\n", 1)[0]
+        problem = f"{words[0]}: it ended with {error.returncode}"
+    else:
+        return output.split(b"\n", 1)[0]
+    raise VaultError(f"--extpass: {problem}", EXIT_PASSWORD_SOURCE)

@@ -1,17 +1,18 @@
 """What is wrong with a tree, in words; and how far a long task is."""
 
+import os
 import sys
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.crypt.errors import BlockError, CryptError
-from fusepy_legacy.errors import EXIT_DAMAGE, EXIT_USAGE
+from fusepy_legacy.errors import EXIT_DAMAGE, EXIT_FAILED
 
 
 class VaultError(Exception):
     """A command cannot be done: `str()` is one line for the user, `exit_code` an EXIT_ constant."""
 
-    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
+    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
         super().__init__(" ".join(message.splitlines()))
         self.exit_code = exit_code
 
@@ -38,6 +39,15 @@ class Damage(NamedTuple):
     stored: bytes
     block: Optional[int]
     problem: str
+
+    def members(self) -> Dict[str, Any]:
+        """Return what JSON shows."""
+        return {
+            "path": os.fsdecode(self.path),
+            "encrypted": os.fsdecode(self.stored),
+            "block": self.block,
+            "problem": self.problem,
+        }
 
 
 class Report:
@@ -68,8 +78,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """26 when the tree is damaged, 1 when only something else went wrong, else 0."""
-        return EXIT_DAMAGE if self.damage else EXIT_USAGE if self.failures else 0
+        """26 when the tree is damaged, 11 when only something else went wrong, else 0."""
+        return EXIT_DAMAGE if self.damage else EXIT_FAILED if self.failures else 0
 
 
 def why_not(error: CryptError) -> str:

@@ -2,23 +2,33 @@
 
 A file is written under a name of its own and gets its real one when it is complete, with its times. So
 an object that has the right name, size and time is complete, and a restore that was interrupted goes on
-where it was when it is run again. Nothing is opened through a symlink beneath the destination, and an
-object's metadata is set through a descriptor: whoever changes the destination meanwhile cannot lead a
-write out of it.
+where it was when it is run again. A directory that was made has a mode of its own until all that is in it
+is there. Nothing is opened through a symlink beneath the destination, and an object's metadata is set
+through a descriptor: whoever changes the destination meanwhile cannot lead a write out of it.
 """
 
 import errno
-import hashlib
-import itertools
+import fcntl
 import os
 import stat
+from collections import defaultdict
 from contextlib import suppress
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import DefaultDict, Dict, List, Optional, Set, Tuple
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath
-from fusepy_legacy.crypt.content import BLOCK_SIZE
-from fusepy_legacy.errors import EXIT_ROOT
+from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
+from fusepy_legacy.vault.files import read_fully
+from fusepy_legacy.vault.parts import (
+    DAMAGED_MODE,
+    Place,
+    is_part,
+    open_part,
+    place_of,
+    remove_part,
+    remove_stale_parts,
+    write_sparse,
+)
 from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError
 from fusepy_legacy.vault.tree import Entry, Vault
 
@@ -26,25 +36,28 @@ from fusepy_legacy.vault.tree import Entry, Vault
 # even after a power failure. Smaller files start anew.
 CHECKPOINT = 64 << 20
 
-_ZEROS = bytes(BLOCK_SIZE)
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_RESUMABLE_MODE = 0o600
-_DAMAGED_MODE = 0o700  # of an unfinished file that has lost a block: starting anew reports it again
+# Of a directory that is not finished. The sticky bit does nothing where only the owner may write, so
+# nobody else sets this, and a later run knows the directory for its own.
+_UNFINISHED_MODE = 0o1700
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_PIECE = 1 << 20
 
 
-class Place(NamedTuple):
-    """Where an object goes: its directory's descriptor, its name, and its name until it is complete."""
-
-    directory: int
-    name: str
-    part: str
+def check_destination(root: str, sources: List[Entry], destination: str) -> None:
+    """Raise VaultError (1, 6) if two sources would hide each other, or lie among encrypted files."""
+    names = [source.path.rpartition(b"/")[2] for source in sources]
+    if len(set(names)) < len(names) or (b"" in names and len(names) > 1):
+        raise VaultError("two sources would be restored to the same place", EXIT_USAGE)
+    if f"{os.path.realpath(destination)}/".startswith(f"{os.path.realpath(root)}/"):
+        raise VaultError(f"{destination}: it is in the encrypted tree", EXIT_ROOT)
 
 
 class Restore:
     """A context manager: restores into `destination`, which is made if it does not exist.
 
-    `force`: replace what is there already and differs. Raises VaultError (6). Afterwards `restored` is
-    the number of objects but directories, and `keeps_owners` False if owners were not allowed to be set.
+    `force`: replace what is there already and differs. Raises VaultError (6; 11 while another restore
+    writes there). Afterwards `restored` is the number of objects but directories, and `keeps_owners`
+    False if owners were not allowed to be set.
     """
 
     def __init__(
@@ -61,22 +74,39 @@ class Restore:
         self.force = force
         self.restored = 0
         self.keeps_owners = True
-        self._made_destination = False
-        self._directories: List[Tuple[Entry, str]] = []
+        self._directories: List[Tuple[Entry, str]] = []  # to finish
+        self._found: List[str] = []  # directories that were there, and may hold unfinished files
+        # By directory, what only looks like a file that nobody needs: see remove_stale_parts.
+        self._spared: DefaultDict[str, Set[str]] = defaultdict(set)
         self._links: Dict[Tuple[int, int], str] = {}
         self._damaged: Set[Tuple[int, int]] = set()
         try:
-            with suppress(FileExistsError):
-                os.mkdir(destination, 0o700)
-                self._made_destination = True
+            try:
+                os.mkdir(destination, _UNFINISHED_MODE)
+            except FileExistsError:
+                self._found.append("/")
             self._beneath = Beneath(destination)
+            try:
+                self._top = self._beneath.open("/", os.O_RDONLY | os.O_DIRECTORY)
+            except BaseException:
+                self._beneath.close()
+                raise
         except OSError as error:
             raise VaultError(f"{destination}: {error.strerror}", EXIT_ROOT)
+        try:
+            # Two would take each other's unfinished files for stale ones.
+            fcntl.flock(self._top, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.__exit__()
+            raise VaultError(f"{destination}: another restore is writing there")
+        except OSError:
+            pass  # a filesystem that cannot lock a directory
 
     def __enter__(self) -> "Restore":
         return self
 
     def __exit__(self, *exception: object) -> None:
+        os.close(self._top)
         self._beneath.close()
 
     def run(self, sources: List[Entry]) -> None:
@@ -86,13 +116,16 @@ class Restore:
             for entry in self.vault.walk(source, self.report):
                 relative = entry.path[len(prefix) :] if prefix else b"/" + entry.path
                 self._try(entry, os.fsdecode(relative))
-        for entry, path in self._directories:  # last, for what is made in them changes their times
+        for path in self._found:
+            self._remove_stale_parts(path)
+        # Directories last, for what is made in them changes their times; those below first, for
+        # their parents' modes may bar the way.
+        for entry, path in reversed(self._directories):
             self._try(entry, path, finish=True)
-        descriptor = self._beneath.open("/", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            syscalls.syncfs(descriptor)
-        finally:
-            os.close(descriptor)
+        top = os.fstat(self._top)
+        if all(source.path for source in sources) and _is_unfinished(top):  # none of the tree's
+            os.fchmod(self._top, stat.S_IMODE(top.st_mode) & ~stat.S_ISVTX)
+        syscalls.syncfs(self._top)
 
     def _try(self, entry: Entry, path: str, finish: bool = False) -> None:
         try:
@@ -114,36 +147,75 @@ class Restore:
     def _make_directory(self, entry: Entry, path: str) -> None:
         with self._beneath.parent(path) as (directory, name):
             try:
-                os.mkdir(name, 0o700, dir_fd=directory)
+                os.mkdir(name, _UNFINISHED_MODE, dir_fd=directory)
             except FileExistsError:
                 existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if not stat.S_ISDIR(existing.st_mode):
-                    if not self.force:
-                        raise
-                    os.unlink(name, dir_fd=directory)
-                    os.mkdir(name, 0o700, dir_fd=directory)
-        if path != "/" or self._made_destination or self.force:
+                if stat.S_ISDIR(existing.st_mode):
+                    self._find_directory(entry, path, existing)
+                    return
+                if not self.force:
+                    raise
+                os.unlink(name, dir_fd=directory)
+                os.mkdir(name, _UNFINISHED_MODE, dir_fd=directory)
+        self._directories.append((entry, path))
+
+    def _find_directory(self, entry: Entry, path: str, existing: os.stat_result) -> None:
+        """Take a directory that is there, and see whether its metadata is to be restored, too.
+
+        Not if it is another than the tree's, by mode or owner: then it is the user's.
+        """
+        if path != "/":
+            self._found.append(path)
+        if self.force or _is_unfinished(existing) or self._is_alike(entry, existing):
             self._directories.append((entry, path))
+            if existing.st_uid == os.geteuid() and stat.S_IMODE(existing.st_mode) & 0o700 != 0o700:
+                with self._beneath.reference(path) as reference:  # or nothing can be made in it
+                    os.chmod(reference, _UNFINISHED_MODE)
+        elif path != "/":
+            why = "the directory was there with another mode or owner (--force replaces them)"
+            self.report.failed(entry.path, why)
+
+    def _is_alike(self, entry: Entry, existing: os.stat_result) -> bool:
+        """Whether mode and owner are what they would be after a restore."""
+        status = entry.status
+        if os.geteuid() == 0:
+            owners = (status.st_uid, status.st_gid) == (existing.st_uid, existing.st_gid)
+            return owners and status.st_mode == existing.st_mode
+        return status.st_mode & ~_SET_ID == existing.st_mode & ~_SET_ID
+
+    def _remove_stale_parts(self, path: str) -> None:
+        try:
+            descriptor = self._beneath.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                remove_stale_parts(descriptor, self._spared[path.rstrip("/")])
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            why = f"unfinished files of an earlier run not removed: {error.strerror}"
+            self.report.failed(os.fsencode(path[1:]), why)
 
     def _restore(self, entry: Entry, path: str) -> None:
         """Restore anything but a directory."""
-        status = entry.status
-        identity = status.st_dev, status.st_ino
+        identity = entry.status.st_dev, entry.status.st_ino
         first = self._links.get(identity)
         with self._beneath.parent(path) as (directory, name):
-            key = b"%s\0%d\0%d" % (entry.stored, status.st_size, status.st_mtime_ns)
-            part = f".fusepy-vault.{hashlib.sha256(key).hexdigest()[:16]}.part"
-            place = Place(directory, name, part)
+            place = place_of(entry, directory, name)
+            spared = self._spared[path.rpartition("/")[0]]
+            if is_part(name):
+                spared.add(name)
+            replace = self.force
             try:
                 existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                pass
+            else:
                 if self._is_restored(entry, place, existing, first):
                     self.progress.advance(self.vault.size(entry))
                     self._remember(entry, path)
                     return
-                if not self.force:
+                replace = replace or self._is_other_copy(entry, place, existing, first)
+                if not replace:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            except FileNotFoundError:
-                pass
             try:
                 if first is not None:
                     self._link(first, place)
@@ -152,11 +224,14 @@ class Restore:
                         self.report.damaged(entry.path, entry.stored, "a link to a damaged file")
                 else:
                     self._create(entry, place)
-                self._put_in_place(place)
-            except BaseException:
-                if entry.kind != stat.S_IFREG or self.vault.size(entry) <= CHECKPOINT:
+                _put_in_place(place, replace)
+            except BaseException as error:
+                large = entry.kind == stat.S_IFREG and self.vault.size(entry) > CHECKPOINT
+                if large and not isinstance(error, FileExistsError):
+                    spared.add(place.part)
+                else:
                     with suppress(OSError):
-                        os.unlink(part, dir_fd=directory)
+                        remove_part(place)
                 raise
         self._remember(entry, path)
 
@@ -168,11 +243,14 @@ class Restore:
     def _is_restored(
         self, entry: Entry, place: Place, existing: os.stat_result, first: Optional[str]
     ) -> bool:
-        """Tell whether what has the name is what would be restored."""
-        if stat.S_IFMT(existing.st_mode) != entry.kind:
-            return False
+        """Tell whether what has the name is what would be restored, and linked to the first name."""
         if first is not None:
             return os.path.samestat(existing, self._beneath.stat(first))
+        return self._is_complete(entry, place, existing)
+
+    def _is_complete(self, entry: Entry, place: Place, existing: os.stat_result) -> bool:
+        if stat.S_IFMT(existing.st_mode) != entry.kind:
+            return False
         if entry.kind == stat.S_IFLNK:
             found = os.readlink(place.name, dir_fd=place.directory)
             return os.fsencode(found) == self.vault.target(entry)
@@ -182,9 +260,37 @@ class Restore:
             return False
         return existing.st_mtime_ns == entry.status.st_mtime_ns
 
+    def _is_other_copy(
+        self, entry: Entry, place: Place, existing: os.stat_result, first: Optional[str]
+    ) -> bool:
+        """Whether an earlier run has restored this name, and this run another name of it once more.
+
+        Nothing is lost when such a copy becomes a link to the other.
+        """
+        if first is None or not self._is_complete(entry, place, existing):
+            return False
+        return entry.kind != stat.S_IFREG or self._is_equal(first, place)
+
+    def _is_equal(self, first: str, place: Place) -> bool:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        one = self._beneath.open(first, flags)
+        try:
+            other = os.open(place.name, flags, dir_fd=place.directory)
+            try:
+                offset, data = 0, b"anything"
+                while data:
+                    data = read_fully(one, _PIECE, offset)
+                    if read_fully(other, _PIECE, offset) != data:
+                        return False
+                    offset += len(data)
+                return True
+            finally:
+                os.close(other)
+        finally:
+            os.close(one)
+
     def _link(self, first: str, place: Place) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(place.part, dir_fd=place.directory)
+        remove_part(place)
         with self._beneath.parent(first) as (directory, name):
             os.link(
                 name,
@@ -200,8 +306,7 @@ class Restore:
             complete = self._write_file(entry, place)
         else:
             target = self.vault.target(entry) if entry.kind == stat.S_IFLNK else b""
-            with suppress(FileNotFoundError):
-                os.unlink(place.part, dir_fd=place.directory)
+            remove_part(place)
             if target:
                 os.symlink(os.fsdecode(target), place.part, dir_fd=place.directory)
             else:
@@ -214,11 +319,11 @@ class Restore:
         """Write a file's content, with holes; return whether all of it could be read."""
         bad_blocks: List[int] = []
         with self.vault.open(entry) as source:
-            descriptor, position = _open_part(place, source.size)
+            descriptor, position = open_part(place, source.size, CHECKPOINT)
 
             def bad(block: int, problem: str) -> None:
                 bad_blocks.append(block)
-                os.fchmod(descriptor, _DAMAGED_MODE)
+                os.fchmod(descriptor, DAMAGED_MODE)
                 self.report.damaged(entry.path, entry.stored, f"{problem}; now zeros", block)
 
             try:
@@ -229,7 +334,7 @@ class Restore:
                     if offset + len(data) > synced + CHECKPOINT:
                         os.fdatasync(descriptor)
                         synced = offset
-                    _write_sparse(descriptor, data, offset)
+                    write_sparse(descriptor, data, offset)
                     self.progress.advance(offset + len(data) - done)
                     done = offset + len(data)
                 os.ftruncate(descriptor, source.size)
@@ -253,7 +358,7 @@ class Restore:
                 if os.geteuid() == 0:
                     raise
                 self.keeps_owners = False
-                mode &= ~(stat.S_ISUID | stat.S_ISGID)  # they would be another user's
+                mode &= ~_SET_ID  # they would be another user's
             problems = self.report.count
             for attribute, value in self.vault.attributes(entry, self.report).items():
                 try:
@@ -268,50 +373,27 @@ class Restore:
         finally:
             os.close(descriptor)
 
-    def _put_in_place(self, place: Place) -> None:
-        """Give a complete object its name."""
-        directory = place.directory
-        if self.force:
-            os.rename(place.part, place.name, src_dir_fd=directory, dst_dir_fd=directory)
-            return
+
+def _put_in_place(place: Place, replace: bool) -> None:
+    """Give a complete object its name."""
+    directory = place.directory
+    if not replace:
         try:
             syscalls.renameat2(
                 directory, place.part, directory, place.name, syscalls.RENAME_NOREPLACE
             )
+            return
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # A filesystem that cannot do it: nothing had the name a moment ago.
-            os.rename(place.part, place.name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.rename(place.part, place.name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def _open_part(place: Place, size: int) -> Tuple[int, int]:
-    """Open the unfinished file, new or as an earlier run left it; return from where to go on."""
-    if size > CHECKPOINT:
-        with suppress(OSError):
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(place.part, flags, dir_fd=place.directory)
-            status = os.fstat(descriptor)
-            ours = status.st_uid == os.geteuid() and status.st_nlink == 1
-            if ours and status.st_mode == stat.S_IFREG | _RESUMABLE_MODE:
-                certain = min(status.st_size, size) - CHECKPOINT
-                return descriptor, max(certain, 0) // BLOCK_SIZE * BLOCK_SIZE
-            os.close(descriptor)
-    with suppress(FileNotFoundError):
-        os.unlink(place.part, dir_fd=place.directory)
-    return os.open(place.part, _NEW, _RESUMABLE_MODE, dir_fd=place.directory), 0
+def _is_unfinished(status: os.stat_result) -> bool:
+    """Whether a directory is one that a run has made and not finished.
 
-
-def _write_sparse(descriptor: int, data: bytes, offset: int) -> None:
-    """Write at an offset, leaving blocks of zeros out."""
-
-    def is_zero(start: int) -> bool:
-        block = data[start : start + BLOCK_SIZE]
-        return block == _ZEROS[: len(block)]
-
-    view = memoryview(data)
-    for zero, starts in itertools.groupby(range(0, len(data), BLOCK_SIZE), is_zero):
-        run = list(starts)
-        position, end = run[0], min(run[-1] + BLOCK_SIZE, len(data))
-        while not zero and position < end:
-            position += os.pwrite(descriptor, view[position:end], offset + position)
+    In a directory with the setgid bit it has got that, too (mkdir(2)).
+    """
+    mode = stat.S_IMODE(status.st_mode) & ~stat.S_ISGID
+    return mode == _UNFINISHED_MODE and status.st_uid == os.geteuid()

@@ -59,10 +59,11 @@ class Vault:
     def __init__(self, root: str, config: Config, master_key: bytes) -> None:
         self.config = config
         self.names = config.name_cipher(master_key)
+        self._content: Optional[ContentCipher] = None
         try:
-            self._content: Optional[ContentCipher] = config.content_cipher(master_key)
-        except CipherUnavailable:  # names and sizes do not need it
-            self._content = None
+            self._content = config.content_cipher(master_key)
+        except CipherUnavailable as error:  # names and sizes do not need it
+            self._why_no_content = str(error)
         self._beneath = Beneath(root)
 
     def __enter__(self) -> "Vault":
@@ -73,10 +74,9 @@ class Vault:
 
     @property
     def content(self) -> ContentCipher:
-        """The cipher for content; VaultError where the installed library has none."""
+        """The cipher for content; VaultError where no installed library has it."""
         if self._content is None:
-            name = self.config.algorithm.name
-            raise VaultError(f"the installed cryptography library has no {name}")
+            raise VaultError(self._why_no_content)
         return self._content
 
     def root(self) -> Entry:

@@ -2,13 +2,12 @@
 
 import os
 import stat
-from contextlib import suppress
-from typing import Optional
+from typing import Dict, Optional
 
-from fusepy_legacy.beneath import Beneath
 from fusepy_legacy.crypt.config import REVERSE_CONFIG_FILE
 from fusepy_legacy.crypt.content import BLOCK_SIZE
 from fusepy_legacy.vault.files import EncryptedFile, read_fully
+from fusepy_legacy.vault.plain import Plain
 from fusepy_legacy.vault.report import Lost, Progress, Report
 from fusepy_legacy.vault.tree import Entry, Vault
 
@@ -22,7 +21,7 @@ class Verification:
     """
 
     def __init__(
-        self, vault: Vault, report: Report, progress: Progress, against: Optional[Beneath] = None
+        self, vault: Vault, report: Report, progress: Progress, against: Optional[Plain] = None
     ) -> None:
         """`against` is the plain directory that the tree's root is to be equal to."""
         self.vault = vault
@@ -31,27 +30,32 @@ class Verification:
         self.against = against
         self.files = self.directories = self.bytes = self.holes = 0
 
+    def counts(self) -> Dict[str, int]:
+        """Return what was verified, in members for programs."""
+        names = ("files", "directories", "bytes", "holes")
+        return {name: getattr(self, name) for name in names}
+
     def run(self, top: Entry) -> None:
         """Verify an entry and all below it."""
         for entry in self.vault.walk(top, self.report):
             plain = self._counterpart(entry)
-            self.vault.attributes(entry, self.report)
-            try:
-                if entry.is_directory:
-                    self.directories += 1
-                    if plain is not None:
-                        self._find_missing(entry)
-                    continue
+            attributes = self.vault.attributes(entry, self.report)
+            if entry.is_directory:
+                self.directories += 1
+            else:
                 self.files += 1
+            try:
                 if entry.kind == stat.S_IFREG:
                     with self.vault.open(entry) as file:
                         self._read(entry, file, plain)
                 elif entry.kind == stat.S_IFLNK:
-                    target = self.vault.target(entry)
-                    if plain is not None and target != self._plain_target(entry):
-                        self._differs(entry, "another target")
+                    self._compare_target(entry, self.vault.target(entry), plain)
             except Lost as error:
                 self.report.damaged(entry.path, entry.stored, error)
+            if plain is not None:
+                self._compare_metadata(entry, plain, attributes)
+                if entry.is_directory:
+                    self._find_missing(entry)
 
     def _read(self, entry: Entry, file: EncryptedFile, plain: Optional[os.stat_result]) -> None:
         self.bytes += file.size
@@ -61,7 +65,7 @@ class Verification:
         descriptor = -1
         if plain is not None and self.against is not None:
             try:
-                descriptor = self.against.open(_path(entry), os.O_RDONLY | os.O_NONBLOCK)
+                descriptor = self.against.open(entry.path)
             except OSError as error:
                 self._differs(entry, f"the plain file: {error.strerror}")
         read = bad_bytes = 0
@@ -98,7 +102,7 @@ class Verification:
         if self.against is None:
             return None
         try:
-            plain = self.against.stat(_path(entry))
+            plain = self.against.status(entry.path)
         except OSError as error:
             self._differs(entry, f"the plain file: {error.strerror}")
             return None
@@ -110,38 +114,43 @@ class Verification:
             return None
         return plain
 
-    def _plain_target(self, entry: Entry) -> Optional[bytes]:
+    def _compare_target(self, entry: Entry, target: bytes, plain: Optional[os.stat_result]) -> None:
+        if plain is not None and self.against is not None:
+            try:
+                if target != self.against.target(entry.path):
+                    self._differs(entry, "another target")
+            except OSError as error:
+                self._differs(entry, f"the plain link: {error.strerror}")
+
+    def _compare_metadata(
+        self, entry: Entry, plain: os.stat_result, attributes: Dict[bytes, bytes]
+    ) -> None:
         assert self.against is not None
-        with suppress(OSError):
-            with self.against.parent(_path(entry)) as (directory, name):
-                return os.fsencode(os.readlink(name, dir_fd=directory))
-        return None
+        if self.against.metadata:
+            try:
+                for how in self.against.metadata_differences(entry, plain, attributes):
+                    self._differs(entry, how)
+            except OSError as error:
+                self._differs(entry, f"the plain file's attributes: {error.strerror}")
 
     def _find_missing(self, entry: Entry) -> None:
         """Report what the plain directory has and the encrypted one has not: nothing else shows it."""
         assert self.against is not None
         try:
-            descriptor = self.against.open(_path(entry), os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                names = map(os.fsencode, sorted(os.listdir(descriptor)))
-            finally:
-                os.close(descriptor)
-            for name in names:
+            for name in self.against.names(entry.path):
                 if not entry.path and name == REVERSE_CONFIG_FILE:
                     continue
                 if self.vault.child(entry, name) is None:
                     path = os.path.join(entry.path, name)
                     stored = os.path.join(entry.stored, self.vault.encrypt_name(entry, name))
                     self.report.damaged(path, stored, "it is missing in the encrypted tree")
+        except Lost as error:
+            self.report.damaged(entry.path, entry.stored, error)
         except OSError as error:
             self._differs(entry, f"the plain directory: {error.strerror}")
 
     def _differs(self, entry: Entry, how: str) -> None:
         self.report.damaged(entry.path, entry.stored, f"it differs: {how}")
-
-
-def _path(entry: Entry) -> str:
-    return "/" + os.fsdecode(entry.path)
 
 
 def _is_zero(descriptor: int, start: int, end: int) -> bool:

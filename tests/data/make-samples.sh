@@ -63,15 +63,21 @@ forward gcm
 forward gcm-deterministic -deterministic-names
 forward gcm-plaintextnames -plaintextnames
 forward gcm-longnamemax -longnamemax 100
+forward gcm-deterministic-longnamemax -deterministic-names -longnamemax 100
 forward siv -aessiv
 forward siv-deterministic -aessiv -deterministic-names
 forward siv-plaintextnames -aessiv -plaintextnames
 forward siv-longnamemax -aessiv -longnamemax 62
+forward siv-deterministic-longnamemax -aessiv -deterministic-names -longnamemax 62
 forward xchacha -xchacha
 forward xchacha-deterministic -xchacha -deterministic-names
 forward xchacha-plaintextnames -xchacha -plaintextnames
+forward xchacha-longnamemax -xchacha -longnamemax 62
+forward xchacha-deterministic-longnamemax -xchacha -deterministic-names -longnamemax 100
 old old-gcm
 old old-siv -aessiv
 reverse reverse
 reverse reverse-deterministic -deterministic-names
 reverse reverse-plaintextnames -plaintextnames
+reverse reverse-longnamemax -longnamemax 100
+reverse reverse-deterministic-longnamemax -deterministic-names -longnamemax 62

@@ -11,9 +11,20 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
+from fusepy_legacy.crypt.config import (
+    AESSIV_FLAG,
+    DIRIV,
+    FORWARD,
+    FORWARD_PLAINTEXT_NAMES,
+    GCMIV128,
+    HKDF_FLAG,
+    RAW64,
+    REVERSE,
+    XCHACHA_FLAG,
+)
 from tests.mounted.commands import Outcome, output_of, run, server_environment, wait_until
 from tests.mounted.mounting import is_mounted, unmount
-from tests.vault_trees import COMMAND, WARNINGS
+from tests.vault_trees import COMMAND, WARNINGS, Link, Tree, contents, make
 
 pytestmark = pytest.mark.skipif(shutil.which("gocryptfs") is None, reason="gocryptfs is missing")
 
@@ -198,11 +209,19 @@ def assert_equal(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["-aessiv", "-longnamemax", "62"], ["-deterministic-names"], ["-plaintextnames"]],
-    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames"],
+    [
+        [],
+        ["-aessiv", "-longnamemax", "62"],
+        ["-deterministic-names"],
+        ["-plaintextnames"],
+        ["-xchacha"],
+    ],
+    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames", "xchacha"],
 )
 def test_a_tree_is_restored_as_gocryptfs_shows_it(sides: Sides, options: List[str]) -> None:
     """Names of every length, all types, sizes around blocks, holes, owners, modes, times, attributes."""
+    if "-xchacha" in options:
+        pytest.importorskip("nacl")
     init(sides, *options)
     with mounted(sides):
         fill(sides.view)
@@ -213,8 +232,8 @@ def test_a_tree_is_restored_as_gocryptfs_shows_it(sides: Sides, options: List[st
         assert_equal(sides.view, sides.plain)
         sparse = (sides.plain / "sizes" / "sparse").stat()
         assert sparse.st_blocks * 512 <= 4 * 4096
-        command = ["verify", "--passfile", sides.passfile, "--against", sides.view, sides.encrypted]
-        outcome = vault(*command)
+        words = ["--passfile", sides.passfile, "--against", sides.view, sides.encrypted]
+        outcome = vault("verify", "--metadata", *words)
         assert (outcome.code, outcome.errors) == (0, "")
 
 
@@ -225,7 +244,7 @@ def test_a_reverse_view_is_restored(sides: Sides) -> None:
     init(sides, "-reverse", directory="view")
     with mounted(sides, "-reverse", source=source):
         words = ["--passfile", sides.passfile, sides.encrypted]
-        outcome = vault("verify", "--against", source, *words)
+        outcome = vault("verify", "--metadata", "--against", source, *words)
         assert (outcome.code, outcome.errors) == (0, "")
         outcome = vault("restore", *words, sides.plain)
         assert (outcome.code, outcome.errors) == (0, "")
@@ -270,11 +289,14 @@ def test_thousands_of_files(sides: Sides) -> None:
         ["--aessiv", "--longnamemax", "100"],
         ["--deterministic-names"],
         ["--plaintextnames"],
+        ["--xchacha"],
     ],
-    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames"],
+    ids=["default", "siv-longnamemax", "deterministic", "plaintextnames", "xchacha"],
 )
 def test_gocryptfs_mounts_what_init_made(sides: Sides, options: List[str]) -> None:
     """It is written and read by gocryptfs, also after a new password, and restored by us."""
+    if "--xchacha" in options:
+        pytest.importorskip("nacl")
     words = ["--scryptn", "10", "--passfile", sides.passfile]
     assert vault("init", *words, *options, sides.encrypted).code == 0
     with mounted(sides):
@@ -290,6 +312,38 @@ def test_gocryptfs_mounts_what_init_made(sides: Sides, options: List[str]) -> No
         "cat", "--passfile", sides.passfile, sides.encrypted / "directory" / ("n" * 200)
     )
     assert (outcome.code, outcome.output) == (0, "content")
+
+
+XCHACHA = FORWARD - {GCMIV128} | {XCHACHA_FLAG}
+WRITTEN = {
+    "gcm": (FORWARD, 255),
+    "gcm-deterministic-longnamemax": (FORWARD - {DIRIV}, 100),
+    "gcm-plaintextnames": (FORWARD_PLAINTEXT_NAMES, 255),
+    "siv": (REVERSE, 255),
+    "siv-longnamemax": (REVERSE, 62),
+    "siv-plaintextnames": (FORWARD_PLAINTEXT_NAMES | {AESSIV_FLAG}, 255),
+    "padded-base64": (FORWARD - {RAW64}, 255),
+    "no-hkdf": (REVERSE - {HKDF_FLAG}, 255),
+    "xchacha": (XCHACHA, 255),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_gocryptfs_shows_what_was_written_here(tmp_path: Path, sides: Sides, name: str) -> None:
+    """Names, contents around blocks, symlinks and attributes are those that were encrypted."""
+    flags, limit = WRITTEN[name]
+    if XCHACHA_FLAG in flags:
+        pytest.importorskip("nacl")
+    tree: Tree = {b"n" * length: b"%d" % length for length in (1, 15, 16, 100, 175, 176, 255)}
+    tree.update({b"size %d" % size: os.urandom(size) for size in SIZES})
+    tree.update({b"link": Link(b"x" * 3000), b"d": {b"\xff": b"below", b"e": {}}})
+    sides.encrypted.rmdir()
+    made = make(tmp_path, tree, flags, limit)
+    stored = made.names.encrypt_attribute_name(b"user.x")
+    os.setxattr(str(made.stored[b"d"]), stored, made.content.encrypt_value(b"value"))
+    with mounted(sides._replace(passfile=made.passfile), "-ro"):
+        assert contents(sides.view) == tree
+        assert os.getxattr(str(sides.view / "d"), "user.x") == b"value"
 
 
 def test_gocryptfs_shows_a_directory_with_a_config_of_init(sides: Sides) -> None:
