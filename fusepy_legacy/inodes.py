@@ -13,7 +13,9 @@ ones. A filesystem without an fsid is known by its device number; each is on Pyt
 import hashlib
 import os
 import threading
-from typing import Any, Dict
+from typing import Dict, cast
+
+from fusepy_legacy.kernel.attributes import Renumbered
 
 _SHIFT = 48
 _VALUES = 1 << 15  # bit 63 stays clear: programs take inode numbers for signed
@@ -56,8 +58,6 @@ def _value(identity: int) -> int:
 
 
 def numbered(status: os.stat_result, number: int, device: int) -> os.stat_result:
-    """Return the attributes with another inode number and another device."""
-    # Only this gives all fields of any Python's stat_result: those that have a place, and the others.
-    arguments: Any = status.__reduce__()[1]
-    fields, more = arguments
-    return os.stat_result((fields[0], number, device, *fields[3:]), more)
+    """Return the attributes, by name, with another inode number and another device."""
+    # A real stat_result would have to be made from all fields of any Python's, which takes 1.6 µs.
+    return cast(os.stat_result, Renumbered(status, number, device))

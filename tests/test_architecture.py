@@ -23,7 +23,14 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "kernel": set(),
     "crypt": set(),
 }
-FLOORS = {"__main__": "commands", "binding": "filesystem", "roots": "passthrough"}
+FLOORS = {
+    "__main__": "commands",
+    "binding": "filesystem",
+    "inodes": "filesystem",
+    "root": "passthrough",
+    "roots": "passthrough",
+    "roots_file": "passthrough",
+}
 
 
 def modules() -> Dict[str, Path]:

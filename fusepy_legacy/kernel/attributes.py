@@ -17,6 +17,20 @@ _MASK_32 = 0xFFFFFFFF
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
 
 
+class Renumbered:
+    """A file's status under another inode number and another device."""
+
+    __slots__ = ("status", "st_ino", "st_dev")
+
+    def __init__(self, status: os.stat_result, st_ino: int, st_dev: int) -> None:
+        self.status = status
+        self.st_ino = st_ino
+        self.st_dev = st_dev
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.status, name)
+
+
 class Attributer:
     """Turns a status into the wire's attributes, with what the mount options change of them."""
 
@@ -31,11 +45,16 @@ class Attributer:
 
     def __call__(self, status: Any, node_id: int) -> Attributes:
         """Return the attributes; without use_ino the inode number is the node's id."""
+        number = 0
+        if not self.use_ino:
+            number = node_id
+        elif type(status) is Renumbered:
+            number, status = status.st_ino, status.status
         # Made from ten values, as filesystems do, it has None for what comes after them.
         plain = type(status) is os.stat_result and status.st_rdev is not None
         attributes = _from_stat_result(status) if plain else _from_any(status)
-        if not self.use_ino:
-            attributes = (node_id,) + attributes[1:]
+        if number:
+            attributes = (number,) + attributes[1:]
         return self._changed(attributes) if self.changes else attributes
 
     def _changed(self, attributes: Attributes) -> Attributes:

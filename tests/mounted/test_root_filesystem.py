@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Sequence
 import pytest
 
 from tests.errnos import raises_errno
-from tests.mounted.commands import output_of
+from tests.mounted.commands import output_of, run, wait_until
 from tests.mounted.mounting import (
     Mirror,
     Sides,
@@ -73,7 +73,10 @@ def test_a_filesystem_that_becomes_read_only(small: Mirror) -> None:
         lambda: (small.mount / "file").rename(small.mount / "other"),
         lambda: os.setxattr(str(small.mount / "file"), "trusted.name", b"value"),
     )
-    output_of("mount", "-o", "remount,ro", small.backing)
+    # The file is released some time after it was closed, and busy until then.
+    wait_until(
+        lambda: run(["mount", "-o", "remount,ro", small.backing]).code == 0, "the end of writing"
+    )
     for attempt in attempts:
         with raises_errno(errno.EROFS):
             attempt()
