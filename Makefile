@@ -8,9 +8,9 @@ TESTS ?= tests
 
 # fuse-python is built against libfuse 2 when it is installed.
 BUILD_PACKAGES = gcc pkg-config libfuse-dev fuse3 python3-dev python3-venv git
-TEST_PACKAGES = acl attr borgbackup gocryptfs restic rsync sqlite3 util-linux
+TEST_PACKAGES = acl attr borgbackup gocryptfs rdiff-backup restic rsync sqlite3 util-linux
 
-BENCH_PACKAGES = bindfs gocryptfs
+BENCH_PACKAGES = bindfs encfs gocryptfs
 
 .PHONY: demo test bench lint format clean
 

@@ -25,4 +25,6 @@ if not hasattr(fuse, "Fuse"):
         "replace it with: pip uninstall fusepy && pip install --force-reinstall fuse-python"
     )
 
-__all__ = ["fuse"]
+from fuseparts.subbedopts import SubbedOpt
+
+__all__ = ["SubbedOpt", "fuse"]

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import AbstractSet, Any, Callable, Dict, List, Optional, Sequence
 
-from fusepy_legacy.binding import fuse
+from fusepy_legacy.binding import SubbedOpt, fuse
 from fusepy_legacy.errors import (
     EXIT_FAILED,
     EXIT_FUSE,
@@ -48,8 +48,32 @@ _OPTIONAL_FILE = (
 _OPTIONAL_DIRECTORY = ("fstatat",)
 
 
+class MountOption(SubbedOpt):
+    """The option -o and what may follow it, where a value may contain "=": fuse-python drops the rest."""
+
+    def take_action(
+        self, action: str, dest: str, opt: str, value: Any, values: Any, parser: Any
+    ) -> None:
+        """Hand each of -o's words to the option of its name, or keep it for the engine."""
+        if action != "store_hive":
+            super().take_action(action, dest, opt, value, values, parser)
+            return
+        setattr(values, dest, self.subopts_hive)
+        for word in value.split(","):
+            name, equals, text = word.partition("=")
+            given = text if equals else None
+            if name in self.subopt_map:
+                self.subopt_map[name].process(name, given, values, parser)
+            else:
+                self.subopts_hive.add(name, given)
+
+
 class OptionParser(fuse.FuseOptParse):
     """fuse-python's option parser, with errors as one line and the engine's options in the help."""
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        kw.setdefault("option_class", MountOption)
+        super().__init__(*args, **kw)
 
     def error(self, msg: str) -> None:
         """Raise MountError instead of printing the usage."""

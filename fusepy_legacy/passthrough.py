@@ -20,6 +20,7 @@ from fusepy_legacy.binding import fuse
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE, MountError
 from fusepy_legacy.filesystem import Filesystem
 from fusepy_legacy.identity import ActingAs
+from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.locks import Lock, LockTable, wait_for
 from fusepy_legacy.root import Root, Rules
@@ -91,7 +92,17 @@ class PassthroughFile(_Opened):
 
     def write(self, data: bytes, offset: int) -> int:
         """Write at `offset`, or at the end after O_APPEND; return how many bytes: pwrite(2)."""
+        if current.from_cache and fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND:
+            return self._write_back(data, offset)
         return os.pwrite(self.fd, data, offset)
+
+    def _write_back(self, data: bytes, offset: int) -> int:
+        """Write what has been changed through mmap; O_APPEND would put it at the end (pwrite(2), BUGS)."""
+        descriptor = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return os.pwrite(descriptor, data, offset)
+        finally:
+            os.close(descriptor)
 
     def flush(self) -> None:
         """Report what close(2) reports, such as a late EDQUOT or EIO; called at each close of a program."""

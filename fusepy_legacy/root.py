@@ -115,7 +115,7 @@ class Root(Beneath):
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes as the mount shows them."""
-        status = Beneath.stat(self, path)
+        status = super().stat(path)
         if self._hides:
             self._check_status(path, status)
         if status.st_dev == self.device:

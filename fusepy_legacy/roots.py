@@ -314,12 +314,12 @@ class Roots:
             return found.statvfs(rest)
         if rest:
             raise error(errno.ENOENT, path)
-        by_device = {root.device: root for root in self._roots()}
+        by_device = {root.device: root for root in self.roots()}
         return _sum([root.statvfs("/") for root in by_device.values()])
 
     def sync(self) -> None:
         """Write all filesystems back."""
-        for root in {root.device: root for root in self._roots()}.values():
+        for root in {root.device: root for root in self.roots()}.values():
             root.sync()
 
     def inside(self, target: str) -> Optional[str]:
@@ -376,7 +376,8 @@ class Roots:
             raise error(errno.EXDEV, new)
         root.check_rename(old_rest, new_rest, flags)
 
-    def _roots(self) -> Iterator[Root]:
+    def roots(self) -> Iterator[Root]:
+        """Yield the roots that are there."""
         for place in self._table.places.values():
             if place.root is not None:
                 yield place.root

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from fusepy_legacy import filesystem
-from fusepy_legacy.kernel.negotiation import WANTED
+from fusepy_legacy.kernel.negotiation import UNLESS_WANTED, WANTED
 from fusepy_legacy.kernel.options import OPTIONS, Kind, documentation
 
 DOCUMENTS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,5 +34,5 @@ def test_every_optional_handler_is_documented() -> None:
     )
     for name in names:
         assert re.search(rf"`{name}\(", text), name
-    for name in WANTED:
+    for name in (*WANTED, *UNLESS_WANTED):
         assert f'`"{name}"`' in text, name

@@ -47,6 +47,19 @@ def _untouched_process() -> Iterator[None]:
     assert signal.getsignal(signal.SIGINT) == handler
 
 
+# The command line
+
+
+@pytest.mark.parametrize("value", ["/a=b", "=", "a b==c=", "key=value=more"])
+def test_a_value_may_contain_equals_signs(value: str) -> None:
+    """Both of an option of the filesystem's own, and of one for the engine."""
+    filesystem = Passthrough()
+    filesystem.parse(["/mnt", f"-oroot={value},ro", "-o", f"fsname={value}"], values=filesystem)
+    assert filesystem.root == value
+    given = filesystem.fuse_args.assemble()
+    assert parse_options(given[-1][len("-o") :]) == {"ro": True, "fsname": value}
+
+
 # Guard: exceptions become negative errnos
 
 

@@ -204,6 +204,11 @@ def test_what_a_filesystem_asks_for(minor: int, flags: int) -> None:
     assert agree(Kernel(wanted=ALL_WANTED), minor).flags == flags
 
 
+def test_listings_with_attributes_each_time() -> None:
+    """Instead of only where the kernel expects that it needs them."""
+    assert agree(Kernel(wanted={"readdirplus_always"}), 45).flags == SINCE_7_40 & ~READDIRPLUS_AUTO
+
+
 def test_a_later_minor_version() -> None:
     """Ours is the lower one."""
     assert agree(Kernel(), 99, offered_by(45)).minor == 45

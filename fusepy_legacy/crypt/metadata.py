@@ -26,6 +26,14 @@ def encrypt_target(
     return text
 
 
+def encrypted_target_size(content: ContentCipher, names: NameCipher, size: int) -> int:
+    """Return how long `encrypt_target` makes a target of `size` bytes, whether it fits or not."""
+    if not size:
+        return 0
+    length = content.overhead + size
+    return -(-length * 4 // 3) if names.raw64 else -(-length // 3) * 4
+
+
 def decrypt_target(content: ContentCipher, names: NameCipher, text: bytes) -> bytes:
     """Undo `encrypt_target`. Raises `InvalidEncoding`, and what `decrypt_value` raises."""
     return content.decrypt_value(names.decode(text))

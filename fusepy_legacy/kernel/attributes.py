@@ -30,6 +30,12 @@ class Renumbered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.status, name)
 
+    def __reduce__(self) -> Tuple[type, Tuple[Any, ...]]:
+        # Copied as what it stands for: with all fields of this Python's stat_result.
+        reduced: Any = self.status.__reduce__()
+        fields, others = reduced[1]
+        return os.stat_result, ((fields[0], self.st_ino, self.st_dev, *fields[3:]), others)
+
 
 class Attributer:
     """Turns a status into the wire's attributes, with what the mount options change of them."""

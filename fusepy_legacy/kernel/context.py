@@ -11,6 +11,8 @@ class Current(threading.local):
     """One thread's request; each thread sees its own values.
 
     `engine` is None outside a request. `umask` is the caller's where the filesystem applies it, else 0.
+    `from_cache` tells of a WRITE that it is the kernel's, of pages changed by mmap or kept by the writeback
+    cache: its offset counts even through a descriptor with O_APPEND.
     `interrupted` is set for requests that wait: it is set when the kernel wants the wait to end.
     """
 
@@ -21,6 +23,7 @@ class Current(threading.local):
     pid = 0
     umask = 0
     extensions = b""
+    from_cache = False
     interrupted: Optional[threading.Event] = None
 
 

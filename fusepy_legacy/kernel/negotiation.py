@@ -39,6 +39,11 @@ WANTED = {
     "cache_symlinks": abi.INIT_CACHE_SYMLINKS,  # readlink is asked once, and never again
 }
 
+# The opposite: what every filesystem gets unless it asks to be without.
+UNLESS_WANTED = {
+    "readdirplus_always": abi.INIT_READDIRPLUS_AUTO,  # not only where the kernel expects to need it
+}
+
 
 class Agreement(NamedTuple):
     """What was agreed on: the kernel's minor version, all flags in force, and the largest write."""
@@ -64,8 +69,8 @@ def negotiate(
 ) -> Offer:
     """Answer INIT.
 
-    `wanted` holds names of WANTED; `locks` the INIT_POSIX_LOCKS and INIT_FLOCK_LOCKS that the filesystem
-    has handlers for. Raises EPROTO for a kernel that is too old.
+    `wanted` holds names of WANTED and UNLESS_WANTED; `locks` the INIT_POSIX_LOCKS and INIT_FLOCK_LOCKS
+    that the filesystem has handlers for. Raises EPROTO for a kernel that is too old.
     """
     if request.major < abi.KERNEL_VERSION or (
         request.major == abi.KERNEL_VERSION and request.minor < OLDEST_MINOR
@@ -115,7 +120,7 @@ def _wanted_flags(
 ) -> int:
     flags = _ALWAYS
     for name in wanted:
-        flags |= WANTED[name]
+        flags = flags & ~UNLESS_WANTED[name] if name in UNLESS_WANTED else flags | WANTED[name]
     if "atomic_o_trunc" in options:
         flags |= abi.INIT_ATOMIC_O_TRUNC
     if "writeback_cache" in options:

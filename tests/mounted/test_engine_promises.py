@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import signal
 import sys
@@ -174,6 +175,26 @@ def test_copy_file_range(engine: str, sides: Sides) -> None:
             assert copy_file_range(source.fileno(), 2, to.fileno(), 0, 5) == 5
         assert (sides.backing / "copy").read_bytes() == b"23456"
         assert tally(sides.mount, "copy") == 5
+
+
+@fails_on_stock("fuse-python 1.0.9 does not say which writes are the kernel's own")
+def test_a_mapping_of_a_file_that_is_appended_to(engine: str, sides: Sides) -> None:
+    """Pages changed through mmap stay where they are, and what is written still goes to the end."""
+    (sides.backing / "file").write_bytes(b"a" * 10000)
+    options = ("no_kernel_io",) if engine == "kernel" else ()
+    with passthrough(sides.backing, sides.mount, *options, engine=engine):
+        descriptor = os.open(str(sides.mount / "file"), os.O_RDWR | os.O_APPEND)
+        try:
+            with mmap.mmap(descriptor, 10000) as mapping:
+                mapping[5000:5003] = b"bbb"
+                mapping.flush()
+                with (sides.backing / "file").open("ab") as other:
+                    other.write(b"c")
+                os.write(descriptor, b"d")
+        finally:
+            os.close(descriptor)
+    expected = b"a" * 5000 + b"bbb" + b"a" * 4997 + b"cd"
+    assert (sides.backing / "file").read_bytes() == expected
 
 
 @fails_on_stock("libfuse 2.9 has no LSEEK: the kernel shows every file without holes")

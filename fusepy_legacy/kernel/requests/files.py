@@ -210,6 +210,7 @@ def write(
     if write_flags & abi.WRITE_KILL_SUIDGID:
         metadata.kill_privileges(engine, node, handle)
     handler = engine.required("write")
+    current.from_cache = bool(write_flags & abi.WRITE_CACHE)
     # bytes: what fuse-python's handlers have always been given.
     count = call(handler, engine.handle_path(handle), bytes(data[:size]), offset, *handle.arguments)
     return abi.WRITE_OUT.pack(count or 0)

@@ -1,0 +1,226 @@
+"""The encrypted view beside `gocryptfs -reverse` and `encfs --reverse`, each freshly mounted for each loop.
+
+usage: python -m benchmarks.views_speed [--rounds N] [--rows TEXT,…] [--only NAME,…] [--quick]
+
+So the kernel and the view have cached nothing, while the plain files were just written and are in memory:
+what is measured is the view. Candidates take turns in rotating order; medians are reported. Each shows the
+same directories. gocryptfs and encfs are Debian's packages; what is not installed is left out.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+from benchmarks.candidates import REPOSITORY, Candidate, Serving, StartError
+
+BLOCK = 1 << 20
+PAGE = 4096
+
+
+class Sizes(NamedTuple):
+    """How much is measured: MiB of the large file, small files, names, random reads."""
+
+    blocks: int
+    small: int
+    names: int
+    accesses: int
+
+
+FULL = Sizes(256, 5000, 100000, 4000)
+QUICK = Sizes(32, 500, 5000, 500)
+
+
+def _files(top: Path) -> List[str]:
+    found = [
+        os.path.join(directory, name) for directory, _, names in os.walk(str(top)) for name in names
+    ]
+    return [path for path in found if "gocryptfs." not in os.path.basename(path)]
+
+
+def sequential(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """MB/s of reading one large file by 1 MiB."""
+    path = max(_files(mountpoint), key=os.path.getsize)
+    buffers, read = [bytearray(BLOCK)], 0
+    descriptor = os.open(path, os.O_RDONLY)
+    begin = time.perf_counter()
+    while True:
+        count = os.readv(descriptor, buffers)
+        if not count:
+            break
+        read += count
+    seconds = time.perf_counter() - begin
+    os.close(descriptor)
+    assert read >= sizes.blocks * BLOCK
+    return read / seconds / 1e6
+
+
+def random_reads(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Microseconds for 4 KiB at a random place of a large file."""
+    path = max(_files(mountpoint), key=os.path.getsize)
+    pages = range(sizes.blocks * BLOCK // PAGE)
+    offsets = [page * PAGE for page in random.Random(1).sample(pages, sizes.accesses)]
+    descriptor = os.open(path, os.O_RDONLY)
+    begin = time.perf_counter()
+    for offset in offsets:
+        os.pread(descriptor, PAGE, offset)
+    seconds = time.perf_counter() - begin
+    os.close(descriptor)
+    return seconds / len(offsets) * 1e6
+
+
+def small_files(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Seconds to walk a tree of small files and to read each."""
+    begin = time.perf_counter()
+    count = 0
+    for directory, _, names in os.walk(str(mountpoint)):
+        for name in names:
+            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY)
+            while os.read(descriptor, BLOCK):
+                pass
+            os.close(descriptor)
+            count += 1
+    assert count >= sizes.small
+    return time.perf_counter() - begin
+
+
+def find(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Seconds of find(1), asking for the size of each file."""
+    begin = time.perf_counter()
+    output = subprocess.check_output(["find", str(mountpoint), "-printf", "%s "])
+    seconds = time.perf_counter() - begin
+    assert output.count(b" ") >= sizes.names
+    return seconds
+
+
+def second_tar(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Seconds of a second pass of tar(1) --listed-incremental, which finds nothing to do."""
+    snapshot = scratch / "snapshot"
+    snapshot.unlink() if snapshot.exists() else None
+    command = ["tar", "-C", str(mountpoint), "-cf", str(scratch / "archive.tar")]
+    command += [f"--listed-incremental={snapshot}", "."]
+    subprocess.check_call(command)
+    begin = time.perf_counter()
+    subprocess.check_call(command)
+    return time.perf_counter() - begin
+
+
+class Row(NamedTuple):
+    """A line of the table: which directory it shows, and whether more is better."""
+
+    name: str
+    root: str
+    measure: Callable[[Path, Sizes, Path], float]
+    unit: str
+    more_is_better: bool = False
+
+
+ROWS = (
+    Row("sequential read", "large", sequential, "MB/s", True),
+    Row("random read, 4 KiB", "large", random_reads, "µs"),
+    Row("tree of small files", "small", small_files, "s"),
+    Row("find with stat", "names", find, "s"),
+    Row("second pass of tar", "small", second_tar, "s"),
+)
+
+
+def candidates(passfile: Path) -> List[Candidate]:
+    """Return the programs, ours first."""
+    ours = (sys.executable, "-m", "fusepy_legacy.commands.crypt", "-f", "{mountpoint}", "-o")
+    gocryptfs = ("gocryptfs", "-reverse", "-fg", "-q", "-nosyslog", "-passfile", str(passfile))
+    encfs = ("encfs", "--reverse", "--standard", "-f", f"--extpass=cat {passfile}")
+    table = [
+        Candidate("fusepy-crypt", (*ours, f"root={{root}},passfile={passfile}")),
+        Candidate("gocryptfs", (*gocryptfs, "{root}", "{mountpoint}")),
+        Candidate("encfs", (*encfs, "{root}", "{mountpoint}")),
+    ]
+    return [each for each in table if shutil.which(each.command[0])]
+
+
+def make_roots(base: Path, passfile: Path, sizes: Sizes) -> Dict[str, Path]:
+    """Make the plain directories, each with a config."""
+    roots = {name: base / name for name in ("large", "small", "names")}
+    for root in roots.values():
+        root.mkdir()
+    content = os.urandom(BLOCK)
+    with open(str(roots["large"] / "data"), "wb") as file:
+        for _ in range(sizes.blocks):
+            file.write(content)
+    for number in range(sizes.small):
+        directory = roots["small"] / f"directory {number // 100}"
+        if number % 100 == 0:
+            directory.mkdir()
+        (directory / f"file {number}.txt").write_bytes(content[: number % 16384])
+    for number in range(sizes.names):
+        directory = roots["names"] / f"directory {number // 1000}"
+        if number % 1000 == 0:
+            directory.mkdir()
+        os.close(os.open(f"{directory}/file {number}.jpeg", os.O_CREAT | os.O_WRONLY))
+    for root in roots.values():
+        command = "import sys; from fusepy_legacy.commands.vault import main; sys.exit(main())"
+        words = ["init", "--reverse", "--scryptn", "10", "--passfile", str(passfile), str(root)]
+        subprocess.check_output([sys.executable, "-c", command, *words], cwd=str(REPOSITORY))
+    return roots
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Measure and print a table; 1 when nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.views_speed", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", default="", metavar="TEXT,…")
+    parser.add_argument("--only", default="", metavar="NAME,…")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    sizes = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory(prefix="benchmarks-views-") as directory:
+        base = Path(directory)
+        passfile = base / "password"
+        passfile.write_text("password\n")
+        roots = make_roots(base, passfile, sizes)
+        mountpoint = base / "mount"
+        rows = [row for row in ROWS if any(text in row.name for text in options.rows.split(","))]
+        chosen = [
+            each
+            for each in candidates(passfile)
+            if not options.only or each.name in options.only.split(",")
+        ]
+        results: Dict[str, Dict[str, List[float]]] = {row.name: {} for row in rows}
+        for number in range(options.rounds):
+            for index, row in enumerate(rows):
+                turn = (number + index) % len(chosen)
+                for each in chosen[turn:] + chosen[:turn]:
+                    try:
+                        with Serving(each, roots[row.root], mountpoint):
+                            value = row.measure(mountpoint, sizes, base)
+                    except StartError as error:
+                        print(f"left out: {error}", file=sys.stderr)
+                        continue
+                    results[row.name].setdefault(each.name, []).append(value)
+    for row in rows:
+        print(line(row, results[row.name]))
+    return 0 if any(results.values()) else 1
+
+
+def line(row: Row, values: Dict[str, List[float]]) -> str:
+    """Return one line: each median, and how many times better the first is than each other."""
+    medians = {name: statistics.median(found) for name, found in values.items()}
+    ours = medians.get("fusepy-crypt")
+    parts = []
+    for name, median in medians.items():
+        part = f"{name} {median:.3g}"
+        if ours is not None and name != "fusepy-crypt":
+            ratio = ours / median if row.more_is_better else median / ours
+            part += f" (x{ratio:.2f})"
+        parts.append(part)
+    return f"{row.name + ', ' + row.unit:28}" + "  ".join(sorted(parts, reverse=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

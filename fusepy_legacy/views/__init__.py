@@ -1,0 +1,15 @@
+"""Filesystems over crypt/: a directory shown encrypted, and an encrypted one shown plain.
+
+encrypted           plain directories shown encrypted, read-only (reverse)
+names               which plain path an encrypted one means
+virtual             what is in the encrypted view but not in the directory: gocryptfs.conf and the like
+identity            what tells files apart the same way at every mount
+decrypted           an encrypted directory shown plain, read and write (forward)
+content_file        reading and writing the content of an encrypted file
+stored_names        what plain names are called on the disk
+stored_paths        plain paths to descriptors in an encrypted tree
+stored_directories  encrypted directories made, listed, removed
+long_names          the companions of names that are hashed on the disk
+keyed               what both views share: options, the config, the keys, the end when idle
+secrecy             keeping keys out of core dumps, other processes and swap
+"""

@@ -1,0 +1,321 @@
+"""The content of one open file of an encrypted tree, read and written at any offset.
+
+The file on the disk is the only state: its size and its header are asked for at each call, which costs two
+system calls and is right whoever else has changed the file since.
+
+Those who change a file do so one after the other, by a lock for each inode, which all opens of it share.
+Readers take no lock: whoever catches a block, or the header, while it is being changed, finds that it does
+not authenticate, and reads once more under the lock. So a read sees each block before or after a write.
+
+Whole blocks are never read to be written. A write that fails half-way (a full disk) leaves no torn block
+behind: what follows the last whole block is as it was, or cut off.
+"""
+
+import errno
+import os
+import threading
+import weakref
+from contextlib import suppress
+from typing import Dict, MutableMapping, NamedTuple, Optional, Tuple
+
+from fusepy_legacy import syscalls
+from fusepy_legacy.crypt.content import (
+    BLOCK_SIZE,
+    HEADER_SIZE,
+    ContentCipher,
+    new_file_id,
+    pack_header,
+    parse_header,
+)
+from fusepy_legacy.crypt.errors import BlockError, InvalidHeader
+
+FALLOC_KEEP_SIZE = 0x01  # linux/falloc.h
+FALLOC_PUNCH_HOLE = 0x02
+FALLOC_ZERO_RANGE = 0x10
+
+
+class Inode:
+    """What all opens of one file share: whoever holds `lock` may look and change."""
+
+    __slots__ = ("lock", "__weakref__")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class Inodes:
+    """The inodes that are open. Safe for threads; an inode is forgotten with its last open file."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._open: MutableMapping[Tuple[int, int], Inode] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def of(self, descriptor: int) -> Inode:
+        """Return the inode of an open file."""
+        status = os.fstat(descriptor)
+        key = status.st_dev, status.st_ino
+        with self._guard:
+            inode = self._open.get(key)
+            if inode is None:
+                inode = self._open[key] = Inode()
+            return inode
+
+
+class _State(NamedTuple):
+    """A file at the moment: plain and encrypted size, and its ID, a new one where it has none yet."""
+
+    size: int
+    encrypted_size: int
+    file_id: bytes
+
+    @property
+    def has_header(self) -> bool:
+        return self.encrypted_size > HEADER_SIZE
+
+
+class ContentFile:
+    """Reads and writes the plaintext through `descriptor`, which it borrows.
+
+    All methods raise OSError, and CryptError for what does not decrypt: `InvalidHeader` or a `BlockError`,
+    and `OutOfRange` past the largest file.
+    """
+
+    def __init__(self, cipher: ContentCipher, descriptor: int, inodes: Inodes) -> None:
+        self.descriptor = descriptor
+        self._cipher = cipher
+        self._inodes = inodes
+        self._inode: Optional[Inode] = None
+
+    @property
+    def _lock(self) -> threading.Lock:
+        if self._inode is None:  # two threads may get here, and find the same
+            self._inode = self._inodes.of(self.descriptor)
+        return self._inode.lock
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer at the end of the file."""
+        try:
+            return self._read(length, offset)
+        except (BlockError, InvalidHeader):
+            with self._lock:
+                return self._read(length, offset)
+
+    def _read(self, length: int, offset: int) -> bytes:
+        first, skip, start, size = self._cipher.locate(offset, length)
+        if first == 0:
+            encrypted = _read(self.descriptor, HEADER_SIZE + size, 0)
+            header, encrypted = encrypted[:HEADER_SIZE], encrypted[HEADER_SIZE:]
+        else:
+            encrypted = _read(self.descriptor, size, start)
+            header = _read(self.descriptor, HEADER_SIZE, 0) if encrypted else b""
+        if not encrypted:
+            return b""
+        plaintext = self._cipher.decrypt_blocks(encrypted, first, parse_header(header))
+        if skip or len(plaintext) > length:
+            return plaintext[skip : skip + length]
+        return plaintext
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Write at `offset`; return how many bytes, which on a full disk may be fewer."""
+        with self._lock:
+            return self._write(self._state(), data, offset)
+
+    def append(self, data: bytes) -> int:
+        """Write at the end."""
+        with self._lock:
+            state = self._state()
+            return self._write(state, data, state.size)
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend with zeros, to `size` bytes."""
+        with self._lock:
+            if size == 0:
+                os.ftruncate(self.descriptor, 0)
+                return
+            state = self._state()
+            if size < state.size:
+                self._shrink(state, size)
+            elif size > state.size:
+                self._grow(state, size)
+            else:
+                os.ftruncate(self.descriptor, state.encrypted_size)  # which sets the times
+
+    def allocate(self, offset: int, length: int, keep_size: bool) -> None:
+        """Reserve room for a range, and extend the file to its end unless `keep_size`."""
+        blocks = self._cipher.locate(offset, length)
+        with self._lock:
+            syscalls.fallocate(self.descriptor, FALLOC_KEEP_SIZE, blocks.offset, blocks.length)
+            state = self._state()
+            if not keep_size and offset + length > state.size:
+                self._grow(state, offset + length)
+
+    def zero(self, offset: int, length: int, mode: int) -> None:
+        """Make a range zero: whole blocks as holes, by fallocate(2) with `mode` and KEEP_SIZE."""
+        with self._lock:
+            state = self._state()
+            end = min(offset + length, state.size)
+            if offset < end:
+                first, stop = -(-offset // BLOCK_SIZE), end // BLOCK_SIZE
+                if first < stop:
+                    start = self._cipher.block_offset(first)
+                    room = self._cipher.block_offset(stop) - start
+                    syscalls.fallocate(self.descriptor, mode | FALLOC_KEEP_SIZE, start, room)
+                    self._write(state, bytes(first * BLOCK_SIZE - offset), offset)
+                    self._write(state, bytes(end - stop * BLOCK_SIZE), stop * BLOCK_SIZE)
+                else:
+                    self._write(state, bytes(end - offset), offset)
+            if not mode & FALLOC_KEEP_SIZE and offset + length > state.size:
+                self._grow(state, offset + length)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Return where from `offset` on the next data or hole is (lseek(2), SEEK_DATA and SEEK_HOLE).
+
+        A block is a hole when it lies wholly in a hole of the encrypted file; a short one never does.
+        ENXIO behind the end, and for data where only a hole follows.
+        """
+        with self._lock:
+            state = self._state()
+            if not 0 <= offset < state.size:
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            block = offset // BLOCK_SIZE
+            while True:
+                data = self._next_data(self._cipher.block_offset(block), state)
+                first = max(block, (data - HEADER_SIZE) // self._cipher.encrypted_block_size)
+                if whence == os.SEEK_DATA:
+                    found = max(offset, first * BLOCK_SIZE)
+                    if found >= state.size:
+                        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+                    return found
+                if first > block or first * BLOCK_SIZE >= state.size:
+                    return min(max(offset, block * BLOCK_SIZE), state.size)
+                hole = os.lseek(self.descriptor, data, os.SEEK_HOLE) - HEADER_SIZE
+                block = max(block + 1, -(-hole // self._cipher.encrypted_block_size))
+                if block * BLOCK_SIZE >= state.size:
+                    return state.size
+
+    def _next_data(self, offset: int, state: _State) -> int:
+        try:
+            return os.lseek(self.descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return state.encrypted_size  # its last block is whole, and in the hole
+
+    # With the lock held.
+
+    def _state(self) -> _State:
+        encrypted_size = os.fstat(self.descriptor).st_size
+        if encrypted_size <= HEADER_SIZE:
+            return _State(0, encrypted_size, new_file_id())
+        file_id = parse_header(_read(self.descriptor, HEADER_SIZE, 0))
+        return _State(self._cipher.plaintext_size(encrypted_size), encrypted_size, file_id)
+
+    def _write(self, state: _State, data: bytes, offset: int) -> int:
+        if not data:
+            return 0
+        end = offset + len(data)
+        self._cipher.encrypted_size(end)  # OutOfRange, before anything is changed
+        first, skip = divmod(offset, BLOCK_SIZE)
+        last, rest = divmod(end, BLOCK_SIZE)
+        if first > state.size // BLOCK_SIZE:
+            state = self._fill_last_block(state)
+        old: Dict[int, bytes] = {}
+        head = tail = b""
+        if skip:
+            head = self._old(state, first, old)[:skip].ljust(skip, b"\0")
+        if rest and end < state.size:
+            tail = self._old(state, last, old)[rest:]
+        if head or tail:
+            data = b"".join((head, data, tail))
+        stored = self._put(state, first, data, old)
+        return min(stored, end - first * BLOCK_SIZE) - skip
+
+    def _old(self, state: _State, block: int, old: Dict[int, bytes]) -> bytes:
+        """Return a block's plaintext, and keep its encrypted form in `old`."""
+        if block * BLOCK_SIZE >= state.size:
+            return b""
+        if block not in old:
+            size, offset = self._cipher.encrypted_block_size, self._cipher.block_offset(block)
+            old[block] = _read(self.descriptor, size, offset)
+        return self._cipher.decrypt_blocks(old[block], block, state.file_id)
+
+    def _put(self, state: _State, first: int, plaintext: bytes, old: Dict[int, bytes]) -> int:
+        """Encrypt and write blocks; return how much of the plaintext is on the disk.
+
+        On a full disk that is whole blocks, or the error is raised for none. The block that was torn
+        gets back what `old` has of it.
+        """
+        data = self._cipher.encrypt_blocks(plaintext, first, state.file_id)
+        start = self._cipher.block_offset(first)
+        if not state.has_header:
+            header = pack_header(state.file_id)
+            if first == 0:
+                start, data = 0, header + data
+            else:
+                os.pwrite(self.descriptor, header, 0)
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self.descriptor, memoryview(data)[done:], start + done)
+        except OSError:
+            whole = max(start + done - HEADER_SIZE, 0) // self._cipher.encrypted_block_size
+            self._mend(state, max(whole, first), whole > first, old)
+            if whole <= first:
+                raise
+            return (whole - first) * BLOCK_SIZE
+        return len(plaintext)
+
+    def _mend(self, state: _State, torn: int, some: bool, old: Dict[int, bytes]) -> None:
+        """Undo what a failed write has done to block `torn` and behind it."""
+        if torn in old:
+            with suppress(OSError):
+                os.pwrite(self.descriptor, old[torn], self._cipher.block_offset(torn))
+        end = max(state.encrypted_size, self._cipher.block_offset(torn) if some else 0)
+        if os.fstat(self.descriptor).st_size > end:
+            os.ftruncate(self.descriptor, end)
+
+    def _fill_last_block(self, state: _State) -> _State:
+        """Fill a short last block up with zeros, so that something may follow it; return what is now."""
+        block, used = divmod(state.size, BLOCK_SIZE)
+        if not used:
+            return state
+        old: Dict[int, bytes] = {}
+        self._put(state, block, self._old(state, block, old).ljust(BLOCK_SIZE, b"\0"), old)
+        size = (block + 1) * BLOCK_SIZE
+        return _State(size, self._cipher.encrypted_size(size), state.file_id)
+
+    def _grow(self, state: _State, size: int) -> None:
+        encrypted_size = self._cipher.encrypted_size(size)
+        start = max(state.size, size - size % BLOCK_SIZE)
+        if start < size:
+            # A short block is never a hole.
+            zeros = bytes(size - start)
+            if self._write(state, zeros, start) < len(zeros):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
+        self._fill_last_block(state)
+        if not state.has_header:
+            os.pwrite(self.descriptor, pack_header(state.file_id), 0)
+        os.ftruncate(self.descriptor, encrypted_size)
+
+    def _shrink(self, state: _State, size: int) -> None:
+        """Cut. Who dies between the two steps leaves a last block that does not authenticate."""
+        block, used = divmod(size, BLOCK_SIZE)
+        if used:
+            old: Dict[int, bytes] = {}
+            self._put(state, block, self._old(state, block, old)[:used], old)
+        os.ftruncate(self.descriptor, self._cipher.encrypted_size(size))
+
+
+def _read(descriptor: int, length: int, offset: int) -> bytes:
+    """Read as pread(2), but shorter than `length` only at the end of the file."""
+    data = os.pread(descriptor, length, offset)
+    while len(data) < length:
+        more = os.pread(descriptor, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data

@@ -1,0 +1,415 @@
+"""Plain directories shown encrypted, read-only, in the gocryptfs format: what a backup program copies.
+
+Nothing is stored: names, contents and virtual files are made when they are asked for, and are the same at
+every mount as long as the source is. Paths that arrive are the view's; `names` says what they mean.
+"""
+
+import errno
+import logging
+import os
+import stat
+import time
+from array import array
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+from fusepy_legacy.crypt import reverse
+from fusepy_legacy.crypt.config import AESSIV_FLAG, REVERSE_CONFIG_FILE, Config
+from fusepy_legacy.crypt.content import ContentCipher
+from fusepy_legacy.crypt.errors import CryptError, UnencryptableName, UnsupportedConfig
+from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
+from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES, NameCipher
+from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
+from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.root import Root
+from fusepy_legacy.views.identity import Identities, made_inode
+from fusepy_legacy.views.keyed import KeyedView
+from fusepy_legacy.views.names import Names
+from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, restated
+
+logger = logging.getLogger(__name__)
+
+_CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
+_SEEN = 4096  # files whose cached pages the kernel may keep
+_SETTLED = 2.0  # seconds
+
+# What a page in the kernel's cache was made of: the file's ID, its size and mtime.
+_Version = Tuple[bytes, int, int]
+
+
+class EncryptedFile:
+    """One open file: the plain file's descriptor, and the ID and nonce that its blocks are made with.
+
+    It has the size that it had when it was opened: a log that grows meanwhile is copied as it was, and its
+    last block, which was short then, is the one that belongs to that size.
+    """
+
+    filesystem: "EncryptedView"
+
+    def __init__(self, path: str, flags: int) -> None:
+        """Open a file for reading: EROFS for anything else."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        view = self.filesystem
+        self.path = path
+        self.plain = view.plain(path)
+        self.root = view.beneath.at(self.plain)
+        self.fd = view.open_plain(self.plain)
+        try:
+            status = self.root.shown(os.fstat(self.fd), self.fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            self.size, self.mtime = status.st_size, status.st_mtime_ns
+            key_path = view.identities.key_path(path, self.plain, status)
+            self.ivs = reverse.file_ivs(key_path)
+            self.keep_cache = view.is_as_seen(status, self.ivs)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.changed = False
+        self.root.opened()
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return `length` bytes of the encrypted file from `offset`, fewer at its end."""
+        content = self.filesystem.content
+        wanted = reverse.plaintext_range(content, offset, length)
+        expected = min(wanted.length, self.size - wanted.offset)
+        if expected <= 0:
+            return b""
+        data = os.pread(self.fd, expected, wanted.offset)
+        while len(data) < expected:
+            more = os.pread(self.fd, expected - len(data), wanted.offset + len(data))
+            if not more:
+                break
+            data += more
+        if not self.changed:
+            self._compare()
+        return reverse.encrypt_range(content, self.ivs, offset, length, data)
+
+    def fgetattr(self) -> os.stat_result:
+        """Return the attributes, also of a file without a name."""
+        status = self.root.shown(os.fstat(self.fd), self.fd)
+        return self.filesystem.attributes(self.path, self.plain, status)
+
+    def release(self, flags: int) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+        self.root.released()
+
+    def _compare(self) -> None:
+        """Say in the log, once, that the file has been written to since it was opened."""
+        status = os.fstat(self.fd)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
+            self.changed = True
+            logger.warning("%a changed while it was read; copy it again", self.path[1:])
+
+
+class EncryptedDirectory:
+    """One open directory, with its virtual files first and each companion behind its hashed name.
+
+    The plain directory's positions may take all 64 bits, so positions here count: first the virtual
+    files, then two for each plain entry, of which the second is its companion's.
+    """
+
+    filesystem: "EncryptedView"
+
+    def __init__(self, path: str) -> None:
+        """Open the plain directory."""
+        view = self.filesystem
+        plain = view.plain(path)
+        self._prefix, self._plain_prefix = path.rstrip("/") + "/", plain.rstrip("/") + "/"
+        self._iv = view.names.iv(path)
+        self._virtual = list(view.virtual.entries(path))
+        self._begins = array("Q", [0])  # where the plain directory goes on, entry by entry
+        self._last = ("", "")  # what was yielded last: its name in the view, and its plain name
+        self.directory = view.beneath.opendir(plain)
+
+    def readdir(self, offset: int) -> Iterator["Listed"]:
+        """Yield what is in the directory, from `offset` on."""
+        for position, (name, inode) in enumerate(self._virtual[offset:], offset + 1):
+            yield Listed(name, inode, stat.S_IFREG, position)
+        first = len(self._virtual)
+        number, skip = divmod(max(offset - first, 0), 2)
+        if number >= len(self._begins):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        yield from self._plain_entries(number, bool(skip), first)
+
+    def releasedir(self) -> None:
+        """Close the plain directory."""
+        self.directory.close()
+
+    def _plain_entries(self, number: int, skip: bool, first: int) -> Iterator["Listed"]:
+        """Yield from the plain entry with this number on; `skip`: its companion only."""
+        view, begins = self.filesystem, self._begins
+        prefix, plain_prefix, iv = self._prefix, self._plain_prefix, self._iv
+        remember, show, hides = view.names.remember, view.names.shown, view.hides
+        for name, inode, kind, following in self.directory.entries(_signed(begins[number])):
+            number += 1
+            # Written again when it is read again: the directory may have changed.
+            begins[number : number + 1] = array("Q", [following & 0xFFFFFFFFFFFFFFFF])
+            position = first + 2 * number
+            if name in (".", ".."):
+                yield Listed(name, inode, kind, position)
+                continue
+            plain = plain_prefix + name
+            if hides(plain, kind):
+                skip = False
+                continue
+            shown, whole = show(name, iv)
+            remember(prefix + shown, plain)
+            if not skip:
+                self._last = (shown, name)
+                yield Listed(shown, inode, kind, position - (whole is not None))
+            skip = False
+            if whole is not None:
+                shown = f"{shown}.name"
+                inode = made_inode(os.fsencode(prefix + shown))
+                yield Listed(shown, inode, stat.S_IFREG, position)
+
+    def fstatat(self, name: str) -> os.stat_result:
+        """Return an entry's attributes, for listings with attributes."""
+        path = self._prefix + name
+        shown, plain_name = self._last
+        if name != shown:
+            return self.filesystem.getattr(path)
+        status = self.directory.stat(plain_name)
+        return self.filesystem.attributes(path, self._plain_prefix + plain_name, status)
+
+
+class Listed:
+    """An entry of a listing: what `fuse.Direntry` holds, made faster."""
+
+    __slots__ = ("name", "ino", "type", "offset")
+
+    def __init__(self, name: str, ino: int, kind: int, offset: int) -> None:
+        self.name = name
+        self.ino = ino
+        self.type = kind
+        self.offset = offset
+
+
+class EncryptedView(KeyedView):
+    """The view of the directory `root`, set by `-o root=DIR`."""
+
+    file_class: type = EncryptedFile
+    dir_class: type = EncryptedDirectory
+    wanted = frozenset(("posix_acl", "readdirplus_always"))  # a backup asks for all attributes
+
+    withhold_config = False
+    content: ContentCipher
+    name_cipher: NameCipher
+    names: Names
+    virtual: VirtualFiles
+    identities: Identities
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._seen: Dict[Tuple[int, int], _Version] = {}
+        self._custom_config = False
+        self.parser.add_option(
+            mountopt="withhold_config",
+            action="store_true",
+            help="do not show gocryptfs.conf: whoever has the view alone can then not decrypt it",
+        )
+
+    def default_config(self) -> str:
+        """Return the path of the config in the root; several roots have none of their own."""
+        if self.roots:
+            raise MountError("with roots=, say where the config is: -o config=FILE", EXIT_USAGE)
+        return os.path.join(str(self.root), _CONFIG_NAME)
+
+    def use_keys(self, config: Config, master_key: bytes) -> None:
+        """Make the ciphers; UnsupportedConfig without AES-SIV, the one that bears nonces that repeat."""
+        if AESSIV_FLAG not in config.flags:
+            raise UnsupportedConfig("the config has no AESSIV: make one with init --reverse")
+        self.content = config.content_cipher(master_key)
+        self.name_cipher = config.name_cipher(master_key)
+
+    def prepare(self, arguments: MountArguments) -> MountArguments:
+        """Open the root and get the keys; refuse a mount point where the view would show or hide itself."""
+        self._custom_config = self.config_file is not None
+        arguments = super().prepare(arguments)
+        self._refuse_overlap(os.path.realpath(str(arguments.mountpoint)))
+        self.names = Names(self.beneath, self.config, self.name_cipher)
+        self.identities = Identities(self.beneath)
+        exposed = None if self.withhold_config else self.config_file
+        self.virtual = VirtualFiles(self.config, self.names, self.beneath.stat, exposed)
+        if self.withhold_config:
+            self.warn(
+                f"warning: gocryptfs.conf is withheld; a copy of this view is lost without {self.config_file}"
+            )
+        return arguments._replace(options=dict(arguments.options, ro=True))
+
+    def _refuse_overlap(self, mountpoint: str) -> None:
+        """Raise MountError for a mount point where the view would show or hide itself."""
+        roots = [self.beneath] if isinstance(self.beneath, Root) else self.beneath.roots()
+        for root in roots:
+            path = os.path.realpath(root.path).rstrip("/")
+            if f"{mountpoint}/".startswith(f"{path}/"):
+                raise MountError(
+                    f"the mount point {mountpoint} is in the root; mount elsewhere",
+                    EXIT_MOUNTPOINT,
+                )
+
+    # Paths
+
+    def plain(self, path: str) -> str:
+        """Return the plain path of one of the view; ENOENT for what the view does not show."""
+        plain = self.names.plain(path)
+        if self.hides(plain, 0):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return plain
+
+    def hides(self, plain: str, kind: int) -> bool:
+        """Tell whether a plain path is not shown; `kind` is its S_IF constant, 0 when unknown."""
+        if plain == CONFIG_PATH:
+            return self.config.plaintext_names and not self.withhold_config
+        return plain == "/" + _CONFIG_NAME and not self._custom_config
+
+    def open_plain(self, plain: str) -> int:
+        """Open a plain file for reading, without changing its access time where that is allowed."""
+        # A FIFO that has taken the file's place must not make us wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK
+        try:
+            return self.beneath.open(plain, flags | os.O_NOATIME)
+        except PermissionError:
+            return self.beneath.open(plain, flags)
+
+    # Attributes
+
+    def attributes(self, path: str, plain: str, status: os.stat_result) -> os.stat_result:
+        """Return what the view shows of a plain file's status."""
+        kind = stat.S_IFMT(status.st_mode)
+        size = status.st_size
+        if kind == stat.S_IFREG:
+            size = self.content.encrypted_size(size)
+        elif kind == stat.S_IFLNK and not self.config.plaintext_names:
+            size = encrypted_target_size(self.content, self.name_cipher, size)
+        else:
+            return status
+        return restated(status, size, status.st_ino)
+
+    def is_as_seen(self, status: os.stat_result, ivs: reverse.FileIVs) -> bool:
+        """Tell whether a file is still what the kernel's cached pages of it were made of.
+
+        Of one that has just been written to, the mtime does not tell: clocks of filesystems tick slowly.
+        """
+        if time.time() - status.st_mtime < _SETTLED:
+            return False
+        key = (status.st_dev, status.st_ino)
+        version = (ivs.file_id, status.st_size, status.st_mtime_ns)
+        if self._seen.get(key) == version:
+            return True
+        if len(self._seen) >= _SEEN:
+            self._seen = {}
+        self._seen[key] = version
+        return False
+
+    def getattr(self, path: str) -> os.stat_result:
+        """Return a file's attributes, with the size that it has encrypted."""
+        virtual = self.virtual.open(path)
+        if virtual is not None:
+            return virtual.status
+        plain = self.plain(path)
+        return self.attributes(path, plain, self.beneath.stat(plain))
+
+    def access(self, path: str, mode: int) -> None:
+        """Raise EACCES unless the daemon's user may read, EROFS for writing."""
+        if mode & os.W_OK:
+            self._refuse()
+        if self.virtual.open(path) is None:
+            super().access(self.plain(path), mode)
+
+    def statfs(self, path: str = "/") -> os.statvfs_result:
+        """Return size and room of the filesystem underneath."""
+        virtual = self.virtual.open(path) is not None
+        return super().statfs("/" if virtual else self.plain(path))
+
+    # Files
+
+    def open(self, path: str, flags: int) -> Union[EncryptedFile, VirtualFile]:
+        """Open a file of the view."""
+        virtual = self.virtual.open(path)
+        if virtual is None:
+            opened: EncryptedFile = self.methproxy.file_class(path, flags)
+            return opened
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._refuse()
+        return virtual
+
+    def readlink(self, path: str) -> str:
+        """Return a symlink's target, encrypted."""
+        plain = self.plain(path)
+        target = super().readlink(plain)
+        if self.config.plaintext_names:
+            return target
+        key_path = self.identities.key_path(path, plain, self.beneath.stat(plain))
+        nonce = reverse.symlink_nonce(key_path)
+        try:
+            text = encrypt_target(self.content, self.name_cipher, os.fsencode(target), nonce)
+        except CryptError as error:
+            logger.warning("%a: %s", path[1:], error)
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
+        return text.decode("ascii")
+
+    # Extended attributes
+
+    def getxattr(self, path: str, name: str, size: int) -> Union[int, bytes]:  # type: ignore[override]
+        """Return an attribute's value, encrypted, or its length when `size` is 0."""
+        stored = os.fsencode(name)
+        try:
+            attribute = self.name_cipher.decrypt_attribute_name(stored)
+        except CryptError:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
+        if self.virtual.open(path) is not None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        plain = self.plain(path)
+        with self.beneath.reference(plain) as reference:
+            value = os.getxattr(reference, attribute)
+        status = self.beneath.stat(plain)
+        if stored not in PLAIN_ATTRIBUTES:
+            key_path = self.identities.key_path(path, plain, status)
+            nonce = reverse.attribute_nonce(key_path, stored)
+            value = self.content.encrypt_value(value, nonce)
+        return value if size else len(value)
+
+    def listxattr(self, path: str, size: int) -> Union[int, List[str]]:
+        """Return the attributes' names, encrypted, or their length with NULs when `size` is 0."""
+        stored: List[str] = []
+        if self.virtual.open(path) is None:
+            for name in self._attributes(self.plain(path)):
+                try:
+                    encrypted = self.name_cipher.encrypt_attribute_name(os.fsencode(name))
+                except UnencryptableName:
+                    logger.warning("%a: an attribute is left out: its name is too long", path[1:])
+                else:
+                    stored.append(os.fsdecode(encrypted))
+        return stored if size else sum(len(name) + 1 for name in stored)
+
+    def _attributes(self, plain: str) -> List[str]:
+        """Return the names of a plain file's attributes; a directory that is on no filesystem has none."""
+        try:
+            with self.beneath.reference(plain) as reference:
+                return os.listxattr(reference)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                raise
+            return []
+
+    # What changes something
+
+    def _refuse(self, *arguments: Any, **named: Any) -> Any:
+        """Raise EROFS. The mount is read-only, so the kernel asks for none of this."""
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    chmod = chown = truncate = utimens = utimensat = _refuse
+    mknod = mkdir = symlink = link = rename = unlink = rmdir = create = tmpfile = _refuse
+    setxattr = removexattr = _refuse
+
+    def ioctl(self, path: str, cmd: int, data: Optional[bytes], flags: int, *file: Any) -> int:
+        """Raise ENOTTY: the view has no inode flags."""
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+
+def _signed(number: int) -> int:
+    """Return an offset as lseek(2) takes it."""
+    return number - (1 << 64) if number >> 63 else number

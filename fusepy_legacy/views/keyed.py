@@ -1,0 +1,144 @@
+"""What both views share: options, the config, the keys, and the end of a mount that nobody uses."""
+
+import errno
+import functools
+import logging
+import os
+import stat
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Optional
+
+from fusepy_legacy.crypt.config import CONFIG_SIZE_MAX, Config, parse
+from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.errors import EXIT_CONFIG, EXIT_USAGE, MountError
+from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.passthrough import Passthrough
+from fusepy_legacy.views import secrecy
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[..., Any]
+
+
+class KeyedView(Passthrough):
+    """A `Passthrough` whose files are transformed with keys.
+
+    `unlock` is how a config becomes its 32-byte master key; it raises MountError, and is called once,
+    before the mount. A subclass takes what it needs from both in `use_keys`, and says in
+    `default_config` where the config is when `-o config=FILE` does not.
+    """
+
+    unlock: Callable[[Config], bytes]
+    config: Config
+    config_file: Optional[str] = None
+    passfile: Optional[str] = None
+    extpass: Optional[str] = None
+    idle: Optional[float] = None
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._last_request = time.monotonic()
+        add = self.parser.add_option
+        add(mountopt="config", dest="config_file", metavar="FILE", help="the config's own place")
+        add(mountopt="passfile", metavar="FILE", help="a file whose first line is the password")
+        add(
+            mountopt="extpass",
+            metavar="COMMAND",
+            help="a program that prints the password (run without a shell)",
+        )
+        add(
+            mountopt="idle",
+            type="float",
+            metavar="MINUTES",
+            help="unmount after so long without a request and without an open file",
+        )
+
+    def default_config(self) -> str:
+        """Return the path of the config in the root."""
+        raise NotImplementedError
+
+    def use_keys(self, config: Config, master_key: bytes) -> None:
+        """Make the ciphers. MountError or CryptError: this view cannot be of this config."""
+        raise NotImplementedError
+
+    def prepare(self, arguments: MountArguments) -> MountArguments:
+        """Read the config and get the keys, after the root was opened and before the mount."""
+        if self.idle is not None and (self.idle <= 0 or self.engine == "stock"):
+            raise MountError("-o idle takes minutes above 0, on the kernel engine", EXIT_USAGE)
+        if self.watch:
+            raise MountError("-o watch knows plain names only; it does not go here", EXIT_USAGE)
+        secrecy.forbid_dumps()
+        arguments = super().prepare(arguments)
+        # Absolute, because the serving process works in /.
+        self.config_file = os.path.abspath(self.config_file or self.default_config())
+        try:
+            self.config = parse(read_config(self.config_file))
+        except OSError as error:
+            raise MountError(f"{self.config_file}: {error.strerror}", EXIT_CONFIG) from error
+        except CryptError as error:
+            raise MountError(f"{self.config_file}: {error}", EXIT_CONFIG) from error
+        try:
+            self.use_keys(self.config, self.unlock(self.config))
+        except CryptError as error:
+            raise MountError(str(error), EXIT_USAGE) from error
+        return arguments
+
+    def fsinit(self) -> None:
+        """Lock memory and start the clock, in the process that serves."""
+        super().fsinit()
+        secrecy.lock_memory()
+        if self.idle is not None:
+            threading.Thread(target=self._end_when_idle, name="idle", daemon=True).start()
+
+    def warn(self, message: str) -> None:
+        """Say something to whoever is mounting, before there is a log."""
+        print(f"{self.parser.get_prog_name()}: {message}", file=sys.stderr)
+
+    def _stock_callbacks(self) -> Dict[str, Callback]:
+        return {name: self._discreet(one) for name, one in super()._stock_callbacks().items()}
+
+    def _callbacks(self) -> Dict[str, Callback]:
+        return {
+            name: one if hasattr(one, "__wrapped__") else self._discreet(one)
+            for name, one in super()._callbacks().items()
+        }
+
+    def _discreet(self, callback: Callback) -> Callback:
+        """Return a handler whose errors name no plain path, because the log may show them."""
+
+        @functools.wraps(callback)
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._last_request = time.monotonic()
+            try:
+                return callback(*arguments, **named)
+            except OSError as error:
+                number = error.errno or errno.EIO
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    def _end_when_idle(self) -> None:
+        limit = float(self.idle or 0) * 60
+        while True:
+            remaining = self._last_request + limit - time.monotonic()
+            if remaining <= 0:
+                session = self._session
+                if session is None:
+                    return
+                if not len(session.engine.handles):
+                    logger.info("unmounting: not used for %g minutes", self.idle)
+                    self.exit()
+                    return
+                remaining = min(limit, 1.0)
+            time.sleep(max(remaining, 0.01))
+
+
+def read_config(path: str) -> bytes:
+    """Return a config file's bytes, CONFIG_SIZE_MAX + 1 at most. OSError; EINVAL for no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return file.read(CONFIG_SIZE_MAX + 1)

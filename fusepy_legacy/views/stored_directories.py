@@ -1,0 +1,187 @@
+"""Directories of an encrypted tree: made with an IV, listed without what is internal, removed.
+
+The IV of a directory's names is in it, in `gocryptfs.diriv`, so an empty one is not empty on the disk. To
+be removed, its IV is moved out of the way first, and back if the directory turns out to have entries.
+"""
+
+import errno
+import logging
+import os
+import stat
+from contextlib import suppress
+from typing import List, Optional
+
+from fusepy_legacy import syscalls
+from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.names import LONG_NAME_PREFIX, new_directory_iv
+from fusepy_legacy.identity import ActingAs, Caller
+from fusepy_legacy.views.long_names import SUFFIX, remove_orphan, write_small_file
+from fusepy_legacy.views.stored_names import StoredNames
+from fusepy_legacy.views.stored_paths import IV_NAME, read_small_file
+
+logger = logging.getLogger(__name__)
+
+_LONG = os.fsdecode(LONG_NAME_PREFIX)
+_REMOVED_IV = IV_NAME + ".rmdir."
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PlainNames:
+    """The names in an open directory whose names are plain; `hidden` is one not to be seen."""
+
+    def __init__(self, hidden: str = "") -> None:
+        self._hidden = hidden
+
+    def plain(self, stored: str) -> Optional[str]:
+        """Return the plain name of an entry, None for what is not to be seen."""
+        return None if stored == self._hidden else stored
+
+    def stored(self, name: str) -> str:
+        """Return what an entry is called on the disk."""
+        return name
+
+    def sync(self) -> None:
+        """Bring to the disk what the names need to be read."""
+
+
+class EncryptedNames(PlainNames):
+    """The names in an open directory under an IV. What does not decrypt is logged, and not seen."""
+
+    def __init__(self, names: StoredNames, iv: bytes, descriptor: int, hidden: str = "") -> None:
+        super().__init__(hidden)
+        self._names = names
+        self._iv = iv
+        self._descriptor = descriptor
+
+    def plain(self, stored: str) -> Optional[str]:
+        """Return the plain name of an entry, None for what is not to be seen."""
+        if stored == self._hidden or _is_internal(stored):
+            return None
+        try:
+            if stored.startswith(_LONG):
+                companion = read_small_file(stored + SUFFIX, self._descriptor)
+                return self._names.plain_of_long(stored, self._iv, companion)
+            return self._names.plain(stored, self._iv)
+        except (CryptError, OSError) as error:
+            logger.warning("%s has lost its name: %s", stored, error)
+            return None
+
+    def stored(self, name: str) -> str:
+        """Return what an entry is called on the disk."""
+        return self._names.stored(name, self._iv).name
+
+    def sync(self) -> None:
+        """Bring the IV to the disk; a companion is there already."""
+        try:
+            descriptor = os.open(IV_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            return  # deterministic names
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def make(directory: int, name: str, mode: int, caller: Caller) -> None:
+    """Make a directory with an IV that belongs to the caller: mkdir(2)."""
+    with ActingAs(caller):
+        # Whoever is not root needs the right to put the IV into it.
+        os.mkdir(name, mode | stat.S_IRWXU, dir_fd=directory)
+    try:
+        descriptor = os.open(name, _OPEN, dir_fd=directory)
+        try:
+            with ActingAs(caller._replace(umask=0)):
+                write_small_file(IV_NAME, descriptor, new_directory_iv(), sync=False)
+            if ~mode & stat.S_IRWXU:
+                made = stat.S_IMODE(os.fstat(descriptor).st_mode)
+                os.fchmod(descriptor, made & (mode | ~stat.S_IRWXU))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(IV_NAME, dir_fd=descriptor)
+            raise
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=directory)
+        raise
+
+
+def remove(directory: int, name: str) -> None:
+    """Remove a directory in which nothing is but its IV, and what others left behind: rmdir(2)."""
+    descriptor = _open(directory, name)
+    try:
+        check_empty(descriptor)
+        moved = f"{_REMOVED_IV}{os.urandom(8).hex()}"
+        try:
+            os.rename(IV_NAME, moved, src_dir_fd=descriptor, dst_dir_fd=directory)
+        except FileNotFoundError:
+            moved = ""  # deterministic names, or someone died here before
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except BaseException:
+            if moved:
+                os.rename(moved, IV_NAME, src_dir_fd=directory, dst_dir_fd=descriptor)
+            raise
+        if moved:
+            os.unlink(moved, dir_fd=directory)
+    finally:
+        os.close(descriptor)
+
+
+def replace(old_directory: int, old: str, new_directory: int, new: str) -> None:
+    """Rename a directory over one in which nothing is but its IV: rename(2)."""
+    descriptor = _open(new_directory, new)
+    try:
+        check_empty(descriptor)
+    finally:
+        os.close(descriptor)
+    places = old_directory, old, new_directory, new
+    try:
+        syscalls.renameat2(*places, syscalls.RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        remove(new_directory, new)
+        os.rename(old, new, src_dir_fd=old_directory, dst_dir_fd=new_directory)
+        return
+    try:
+        remove(old_directory, old)
+    except BaseException:
+        syscalls.renameat2(*places, syscalls.RENAME_EXCHANGE)
+        raise
+
+
+def check_empty(descriptor: int) -> None:
+    """Raise ENOTEMPTY if there is anything in an open directory but its IV.
+
+    Companions without a file, and IVs of directories that are gone, are what someone left who died; they
+    are removed.
+    """
+    left: List[str] = []
+    for name in os.listdir(descriptor):
+        if name == IV_NAME:
+            continue
+        if not _is_internal(name):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        left.append(name)
+    for name in left:
+        if name.startswith(_REMOVED_IV):
+            os.unlink(name, dir_fd=descriptor)
+        else:
+            remove_orphan(name, descriptor)
+
+
+def _open(directory: int, name: str) -> int:
+    """Open a directory that is to be removed, whose own mode does not matter for that."""
+    try:
+        return os.open(name, _OPEN, dir_fd=directory)
+    except PermissionError:
+        os.chmod(name, stat.S_IRWXU, dir_fd=directory)
+        return os.open(name, _OPEN, dir_fd=directory)
+
+
+def _is_internal(stored: str) -> bool:
+    if stored.startswith(_LONG):
+        return stored.endswith(SUFFIX)
+    return stored == IV_NAME or stored.startswith(_REMOVED_IV)

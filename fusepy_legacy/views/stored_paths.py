@@ -1,0 +1,205 @@
+"""Plain paths to descriptors in an encrypted tree.
+
+A `Root` whose paths are plain, so that whoever has one need not know of encrypted names; its open
+directories list what is on the disk. What a name is called depends on the IV of its directory, and that is
+in the directory, in `gocryptfs.diriv`. So a path is walked from the root; what a directory is called, and
+its IV, is then remembered.
+
+Another program may change the tree meanwhile. A remembered IV is used only while `gocryptfs.diriv` is the
+same file as when it was read. A remembered path needs no such care: names are random under each IV, so
+where it still leads anywhere, it leads to the right place.
+"""
+
+import errno
+import logging
+import os
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from fusepy_legacy.beneath import Beneath, Held, Parent
+from fusepy_legacy.crypt.config import CONFIG_FILE
+from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.names import (
+    DETERMINISTIC_IV,
+    DIRECTORY_IV_FILE,
+    check_directory_iv,
+)
+from fusepy_legacy.root import NO_RULES, Root, Rules
+from fusepy_legacy.views.stored_names import StoredNames
+
+logger = logging.getLogger(__name__)
+
+IV_NAME = os.fsdecode(DIRECTORY_IV_FILE)
+CONFIG_NAME = os.fsdecode(CONFIG_FILE)
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SMALL_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SMALL_FILE_MAX = 4096
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+_REMEMBERED = 4096  # directories
+
+_Version = Tuple[int, int]
+
+
+class _Known(NamedTuple):
+    """A directory: its path on the disk from the root, its IV, and which `gocryptfs.diriv` that was."""
+
+    stored: str
+    iv: bytes
+    version: Optional[_Version]
+
+
+class StoredParent(Parent):
+    """A `Parent` that gives the stored name; `whole` is the companion's content if it is a hash."""
+
+    __slots__ = ("whole",)
+
+    def __init__(
+        self, descriptor: int, name: str, owner: Optional[Beneath], whole: Optional[bytes]
+    ) -> None:
+        super().__init__(descriptor, name, owner)
+        self.whole = whole
+
+
+class PlainPaths(Root):
+    """Plain names on the disk too; the config is out of reach: EPERM."""
+
+    def _locate(self, path: str) -> Tuple[int, str]:
+        if path[1:] == CONFIG_NAME:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return super()._locate(path)
+
+
+class StoredBeneath(Beneath):
+    """Opens what plain paths mean in an encrypted tree, without a root's rules. Safe for threads.
+
+    Raises OSError besides what `Beneath` raises: ENAMETOOLONG, and EIO for a directory without an IV.
+    """
+
+    names: StoredNames
+    _directory_ivs: bool
+    _known: Dict[str, _Known]
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """Open a file as open(2) does, never following a symlink; return its descriptor."""
+        if isinstance(path, Held):
+            return super().open(path, flags, mode)
+        with self._parent(path) as (directory, name):
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Return the attributes of what is on the disk (lstat(2)): its size is not the plaintext's."""
+        with self._parent(path) as (directory, name):
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+    def parent(self, path: str) -> StoredParent:
+        """Return a context manager that gives the descriptor of the directory, and the stored name."""
+        return self._parent(path)
+
+    def _parent(self, path: str) -> StoredParent:
+        head, _, name = path.rpartition("/")
+        if not name:
+            return StoredParent(self.descriptor, ".", self, None)
+        descriptor, known = self._enter(head)
+        try:
+            stored, whole = self.names.stored(name, known.iv)
+        except BaseException:
+            if descriptor != self.descriptor:
+                os.close(descriptor)
+            raise
+        owner = self if descriptor == self.descriptor else None
+        return StoredParent(descriptor, stored, owner, whole)
+
+    def iv(self, path: str, descriptor: int) -> bytes:
+        """Return the IV of an open directory, which has this path."""
+        path = path.rstrip("/")
+        known = self._known.get(path)
+        return self._refreshed(path, known.stored if known else "", known, descriptor).iv
+
+    def _enter(self, path: str) -> Tuple[int, _Known]:
+        """Open a directory from the deepest one above it that is known and still there."""
+        ahead: List[str] = []
+        while True:
+            known = self._known.get(path)
+            if not path:
+                descriptor, stored = self.descriptor, ""
+                break
+            if known is not None:
+                try:
+                    descriptor, stored = self._open_stored(known.stored), known.stored
+                    break
+                except OSError as error:
+                    if error.errno not in _GONE:
+                        raise
+                    self._known.pop(path, None)
+            path, _, name = path.rpartition("/")
+            ahead.append(name)
+        try:
+            known = self._refreshed(path, stored, known, descriptor)
+            while ahead:
+                name = ahead.pop()
+                path = f"{path}/{name}"
+                below = self.names.stored(name, known.iv).name
+                stored = f"{stored}/{below}" if stored else below
+                following = os.open(below, _DIRECTORY, dir_fd=descriptor)
+                if descriptor != self.descriptor:
+                    os.close(descriptor)
+                descriptor = following
+                known = self._refreshed(path, stored, None, descriptor)
+        except BaseException:
+            if descriptor != self.descriptor:
+                os.close(descriptor)
+            raise
+        return descriptor, known
+
+    def _open_stored(self, stored: str) -> int:
+        return self._open_long(self.descriptor, stored, _DIRECTORY, 0)
+
+    def _refreshed(
+        self, path: str, stored: str, known: Optional[_Known], descriptor: int
+    ) -> _Known:
+        """Return what is known of an open directory, with the IV that it has now."""
+        if not self._directory_ivs:
+            return known or self._remember(path, _Known(stored, DETERMINISTIC_IV, None))
+        try:
+            status = os.stat(IV_NAME, dir_fd=descriptor, follow_symlinks=False)
+            version = status.st_ino, status.st_ctime_ns
+            if known is not None and known.version == version:
+                return known
+            iv = check_directory_iv(read_small_file(IV_NAME, descriptor))
+        except (OSError, CryptError) as error:
+            logger.error("%s: %s: %s", stored or ".", IV_NAME, error)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        return self._remember(path, _Known(stored, iv, version))
+
+    def _remember(self, path: str, known: _Known) -> _Known:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[path] = known
+        return known
+
+
+class StoredPaths(Root, StoredBeneath):
+    """The root of an encrypted tree. `Root` asks `StoredBeneath` where the plain paths lead."""
+
+    def __init__(
+        self, root: str, names: StoredNames, directory_ivs: bool, rules: Rules = NO_RULES
+    ) -> None:
+        """Open the tree; without `directory_ivs`, equal names are called the same everywhere."""
+        self.names = names
+        self._directory_ivs = directory_ivs
+        self._known = {}
+        super().__init__(root, rules=rules)
+
+    def parent(self, path: str, change: bool = False) -> StoredParent:
+        """Return the directory and the stored name of a file to look at, or to `change`."""
+        self.check(path, change)
+        return self._parent(path)
+
+
+def read_small_file(name: str, directory: int) -> bytes:
+    """Return what is in a directory's IV file or a companion, 4096 bytes at most."""
+    descriptor = os.open(name, _SMALL_FILE, dir_fd=directory)
+    try:
+        return os.read(descriptor, _SMALL_FILE_MAX)
+    finally:
+        os.close(descriptor)

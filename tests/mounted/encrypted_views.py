@@ -1,0 +1,55 @@
+"""A plain directory with a config, and its encrypted view mounted by fusepy-crypt."""
+
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create, write_config
+from tests.mounted.commands import Word
+from tests.mounted.mounting import Mounted
+from tests.vault_trees import WARNINGS
+
+PASSWORD = b"a password"
+CRYPT: List[Word] = [
+    sys.executable,
+    "-c",
+    "import sys; from fusepy_legacy.commands.crypt import main; sys.exit(main())",
+]
+ENVIRONMENT = {"PYTHONWARNINGS": WARNINGS}
+
+
+class Source(NamedTuple):
+    """A plain directory with a config in it, the file with its password, and where to show it."""
+
+    root: Path
+    view: Path
+    passfile: Path
+
+    def command(self, *options: str) -> List[Word]:
+        """Return the command that mounts the view in the foreground."""
+        words = ",".join((f"root={self.root}", f"passfile={self.passfile}", *options))
+        return [*CRYPT, self.view, "-f", "-o", words]
+
+    def shown(self, *options: str) -> Mounted:
+        """Return a context manager: the view, mounted."""
+        return Mounted(self.command(*options), self.view, ENVIRONMENT)
+
+
+def make_source(directory: Path, flags: "frozenset[str]" = REVERSE, limit: int = 255) -> Source:
+    """Make an empty plain directory with a config."""
+    source = Source(directory / "source", directory / "view", directory / "password")
+    source.root.mkdir()
+    source.view.mkdir()
+    source.passfile.write_bytes(PASSWORD + b"\n")
+    config, _ = create(PASSWORD, flags, limit, scrypt_n=1024)
+    write_config(str(source.root), config.to_bytes(), REVERSE_CONFIG_FILE)
+    return source
+
+
+def contents(view: Path) -> Dict[str, bytes]:
+    """Return the content of each regular file below a directory, by its path there."""
+    return {
+        str(path.relative_to(view)): path.read_bytes()
+        for path in view.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }

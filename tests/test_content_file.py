@@ -1,0 +1,442 @@
+"""The content of an encrypted file behaves as a plain file does, whatever is done to it."""
+
+import os
+import resource
+import signal
+import tempfile
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Callable, Iterator, List
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from fusepy_legacy.crypt.content import (
+    AES_GCM,
+    AES_SIV,
+    BLOCK_SIZE,
+    HEADER_SIZE,
+    Algorithm,
+    ContentCipher,
+)
+from fusepy_legacy.crypt.errors import AuthenticationFailed, InvalidHeader, OutOfRange
+from fusepy_legacy.views.content_file import (
+    FALLOC_PUNCH_HOLE,
+    FALLOC_ZERO_RANGE,
+    ContentFile,
+    Inodes,
+)
+from tests.children import in_child
+
+# How many steps the comparison with a plain file takes; 100,000 are about seven minutes.
+STEPS = int(os.environ.get("FUSEPY_LEGACY_STEPS", "1500"))
+
+EDGES = [0, 1, 17, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 40960, 131072]
+
+
+class Opened:
+    """An encrypted file on the disk, open for reading and writing."""
+
+    def __init__(self, path: Path, algorithm: Algorithm = AES_GCM) -> None:
+        self.path = path
+        self.cipher = ContentCipher(algorithm, bytes(range(algorithm.key_length)))
+        self.inodes = Inodes()
+        self.descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600)
+        self.content = ContentFile(self.cipher, self.descriptor, self.inodes)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+    def plaintext(self) -> bytes:
+        """Return all of it, as whoever opens it anew reads it."""
+        size = self.cipher.plaintext_size(os.fstat(self.descriptor).st_size)
+        return ContentFile(self.cipher, self.descriptor, Inodes()).read(size + 1, 0)
+
+    @property
+    def encrypted(self) -> bytes:
+        """What is on the disk."""
+        return self.path.read_bytes()
+
+
+@pytest.fixture(params=[AES_GCM, AES_SIV], ids=lambda algorithm: algorithm.name)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    """A new file, for each cipher."""
+    with closing(Opened(tmp_path / "file", request.param)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Opened]:
+    """A new file."""
+    with closing(Opened(tmp_path / "file")) as opened:
+        yield opened
+
+
+# Like a plain file
+
+
+class LikeAPlainFile(RuleBasedStateMachine):
+    """Does the same to an encrypted file and to a plain one, through two opens of each in turn."""
+
+    algorithm = AES_GCM
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.file = Opened(Path(self.directory.name) / "encrypted", self.algorithm)
+        self.other = ContentFile(self.file.cipher, self.file.descriptor, self.file.inodes)
+        self.plain = os.open(f"{self.directory.name}/plain", os.O_RDWR | os.O_CREAT, 0o600)
+        self.generator = 0
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        os.close(self.plain)
+        self.file.close()
+        self.directory.cleanup()
+
+    offsets = st.sampled_from(EDGES) | st.integers(0, 200000)
+    lengths = st.sampled_from(EDGES) | st.integers(0, 70000)
+
+    def data(self, length: int) -> bytes:
+        """Return bytes that are different each time."""
+        self.generator += 1
+        return (b"%07d " % self.generator * (length // 8 + 1))[:length]
+
+    @rule(offset=offsets, length=lengths, second=st.booleans())
+    def write(self, offset: int, length: int, second: bool) -> None:
+        """Write somewhere: inside, across the end, or behind it."""
+        data = self.data(length)
+        content = self.other if second else self.file.content
+        assert content.write(data, offset) == length
+        os.pwrite(self.plain, data, offset)
+
+    @rule(length=lengths)
+    def append(self, length: int) -> None:
+        """Write at the end."""
+        data = self.data(length)
+        assert self.file.content.append(data) == length
+        os.pwrite(self.plain, data, os.fstat(self.plain).st_size)
+
+    @rule(size=offsets)
+    def truncate(self, size: int) -> None:
+        """Cut, or extend with zeros."""
+        self.file.content.truncate(size)
+        os.ftruncate(self.plain, size)
+
+    @rule(offset=offsets, length=lengths.filter(bool), keep=st.booleans())
+    def zero(self, offset: int, length: int, keep: bool) -> None:
+        """Punch a hole, or zero a range that may reach behind the end."""
+        end = os.fstat(self.plain).st_size
+        self.file.content.zero(offset, length, FALLOC_PUNCH_HOLE | 1 if keep else FALLOC_ZERO_RANGE)
+        if not keep and offset + length > end:
+            os.ftruncate(self.plain, offset + length)
+        os.pwrite(self.plain, bytes(max(0, min(length, end - offset))), offset)
+
+    @rule(offset=offsets, length=lengths.filter(bool), keep=st.booleans())
+    def allocate(self, offset: int, length: int, keep: bool) -> None:
+        """Reserve room, which extends the file or not."""
+        end = os.fstat(self.plain).st_size
+        self.file.content.allocate(offset, length, keep)
+        if not keep and offset + length > end:
+            os.ftruncate(self.plain, offset + length)
+
+    @rule(offset=offsets, length=lengths, second=st.booleans())
+    def read(self, offset: int, length: int, second: bool) -> None:
+        """Read somewhere, also behind the end."""
+        content = self.other if second else self.file.content
+        assert content.read(length, offset) == os.pread(self.plain, length, offset)
+
+    @rule(offset=offsets)
+    def seek(self, offset: int) -> None:
+        """What is not data is zero, and what is said to be data begins at or after the offset."""
+        size = os.fstat(self.plain).st_size
+        with suppress(OSError):
+            data = self.file.content.seek(offset, os.SEEK_DATA)
+            assert offset <= data < size
+            hole = self.file.content.seek(data, os.SEEK_HOLE)
+            assert data < hole <= size
+            size = data
+        if offset < size:
+            assert not any(os.pread(self.plain, size - offset, offset))
+
+    @invariant()
+    def same(self) -> None:
+        """Size and content are the same, and the format is kept: no header for nothing."""
+        size = os.fstat(self.plain).st_size
+        encrypted = os.fstat(self.file.descriptor).st_size
+        assert self.file.cipher.encrypted_size(size) == encrypted
+        assert self.file.plaintext() == os.pread(self.plain, size, 0)
+
+
+class LikeAPlainFileWithSIV(LikeAPlainFile):
+    """The same with the other cipher."""
+
+    algorithm = AES_SIV
+
+
+@pytest.mark.parametrize("machine", [LikeAPlainFile, LikeAPlainFileWithSIV])
+def test_it_is_like_a_plain_file(machine: "type[LikeAPlainFile]") -> None:
+    """Random writes, appends, truncations, holes and reads give what they give on a plain file."""
+    each = 50
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=max(1, STEPS // each // 2),
+            stateful_step_count=each,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+@pytest.mark.parametrize("size", EDGES)
+def test_sizes_at_the_edges_of_blocks(opened: Opened, size: int) -> None:
+    """A file of any size has a header and whole blocks but for the last, and an empty one nothing."""
+    data = os.urandom(size)
+    opened.content.write(data, 0)
+    assert opened.plaintext() == data
+    assert len(opened.encrypted) == opened.cipher.encrypted_size(size)
+
+
+@pytest.mark.parametrize("old", EDGES[:9])
+@pytest.mark.parametrize("new", EDGES[:9])
+def test_truncation_between_any_two_edges(opened: Opened, old: int, new: int) -> None:
+    """What is cut is gone, and what is added is zeros, also where there were bytes once."""
+    data = os.urandom(old)
+    opened.content.write(data, 0)
+    opened.content.truncate(new)
+    assert opened.plaintext() == data[:new].ljust(new, b"\0")
+    opened.content.truncate(20000)
+    assert opened.plaintext() == data[:new].ljust(20000, b"\0")
+
+
+def test_an_empty_file_loses_its_header(opened: Opened) -> None:
+    """Cut to nothing, the file is empty on the disk, and then gets another ID."""
+    opened.content.write(b"first", 0)
+    header = opened.encrypted[:HEADER_SIZE]
+    opened.content.truncate(0)
+    assert opened.encrypted == b""
+    opened.content.write(b"second", 0)
+    assert opened.encrypted[:HEADER_SIZE] != header
+    assert opened.plaintext() == b"second"
+
+
+@pytest.mark.parametrize("length", [1, 17, 18])
+def test_a_bare_header_is_an_empty_file(opened: Opened, length: int) -> None:
+    """What someone who died left of a new file is nothing, and is replaced."""
+    opened.content.write(b"first", 0)
+    os.ftruncate(opened.descriptor, length)
+    assert opened.plaintext() == b""
+    opened.content.write(b"second", 5000)
+    assert opened.plaintext() == bytes(5000) + b"second"
+
+
+def test_whole_blocks_are_written_without_being_read(opened: Opened) -> None:
+    """Damage in a block that is replaced does not matter; where a part of it stays, it does."""
+    opened.content.write(os.urandom(3 * BLOCK_SIZE), 0)
+    os.pwrite(opened.descriptor, b"damage", opened.cipher.block_offset(1) + 100)
+    with pytest.raises(AuthenticationFailed):
+        opened.content.write(b"part", BLOCK_SIZE + 1)
+    opened.content.write(b"n" * BLOCK_SIZE, BLOCK_SIZE)
+    assert opened.content.read(BLOCK_SIZE, BLOCK_SIZE) == b"n" * BLOCK_SIZE
+
+
+def test_a_gap_is_a_hole_on_the_disk(opened: Opened) -> None:
+    """A gigabyte that nobody wrote takes no room."""
+    opened.content.write(b"begin", 0)
+    opened.content.write(b"end", 1 << 30)
+    assert os.fstat(opened.descriptor).st_blocks * 512 < 1 << 20
+    assert opened.content.read(10000, (1 << 30) - 5000) == bytes(5000) + b"end"
+    assert opened.content.seek(1 << 20, os.SEEK_DATA) >= (1 << 30) - BLOCK_SIZE
+    hole = opened.content.seek(0, os.SEEK_HOLE)
+    assert BLOCK_SIZE <= hole < 1 << 20
+    with pytest.raises(OSError, match="No such device or address"):  # ENXIO
+        opened.content.seek((1 << 30) + 3, os.SEEK_DATA)
+
+
+def test_a_punched_hole_gives_its_room_back(opened: Opened) -> None:
+    """Whole blocks become holes, and what is left of blocks at both ends stays."""
+    data = os.urandom(4 << 20)
+    opened.content.write(data, 0)
+    before = os.fstat(opened.descriptor).st_blocks
+    opened.content.zero(1000, 3 << 20, FALLOC_PUNCH_HOLE)
+    assert os.fstat(opened.descriptor).st_blocks < before // 2
+    expected = data[:1000] + bytes(3 << 20) + data[1000 + (3 << 20) :]
+    assert opened.plaintext() == expected
+
+
+def test_past_the_largest_file(opened: Opened) -> None:
+    """What the format cannot number is refused, and nothing is changed."""
+    for call in (
+        lambda: opened.content.write(b"x", (1 << 63) - 2),
+        lambda: opened.content.truncate((1 << 63) - 1),
+        lambda: opened.content.read(10, (1 << 63) - 1),
+    ):
+        with pytest.raises(OutOfRange):
+            call()
+    assert opened.plaintext() == b""
+
+
+def test_damage_is_reported(opened: Opened) -> None:
+    """A changed bit, a moved block and a damaged header are errors; other blocks stay readable."""
+    data = os.urandom(3 * BLOCK_SIZE)
+    opened.content.write(data, 0)
+    size, at = opened.cipher.encrypted_block_size, opened.cipher.block_offset
+    block = os.pread(opened.descriptor, size, at(0))
+    os.pwrite(opened.descriptor, block, at(1))
+    with pytest.raises(AuthenticationFailed):
+        opened.content.read(1, BLOCK_SIZE)
+    assert opened.content.read(BLOCK_SIZE, 2 * BLOCK_SIZE) == data[2 * BLOCK_SIZE :]
+    os.pwrite(opened.descriptor, b"\0\7", 0)
+    with pytest.raises(InvalidHeader):
+        opened.content.read(1, 0)
+
+
+# Several at once
+
+
+def at_once(functions: List[Callable[[], object]]) -> None:
+    """Call functions in threads of their own at the same time, and raise what one raises."""
+    failures: List[BaseException] = []
+    barrier = threading.Barrier(len(functions))
+
+    def call(function: Callable[[], object]) -> None:
+        try:
+            barrier.wait()
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=call, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_the_first_writers_agree_on_one_header(file: Opened) -> None:
+    """Two opens of a new file that write at the same time make one header, and both can be read."""
+    one, two = (ContentFile(file.cipher, file.descriptor, file.inodes) for _ in range(2))
+    for _ in range(50):
+        file.content.truncate(0)
+        at_once([lambda: one.write(b"a" * 5000, 0), lambda: two.write(b"b" * 5000, 5000)])
+        assert file.plaintext() == b"a" * 5000 + b"b" * 5000
+
+
+def test_writers_in_one_block_lose_nothing(file: Opened) -> None:
+    """Writers of neighbouring bytes, through opens of their own, all leave theirs."""
+    parts = 8
+
+    def writer(part: int) -> Callable[[], None]:
+        content = ContentFile(file.cipher, file.descriptor, file.inodes)
+
+        def write() -> None:
+            for offset in range(part, 6000, parts):
+                content.write(b"%d" % part, offset)
+
+        return write
+
+    at_once([writer(part) for part in range(parts)])
+    assert file.plaintext() == b"01234567" * (6000 // 8)
+
+
+def test_appends_do_not_overlap(file: Opened) -> None:
+    """Lines appended at the same time all arrive, each whole."""
+    lines = [b"%d" % number * 700 + b"\n" for number in range(4)]
+
+    def appender(line: bytes) -> Callable[[], object]:
+        content = ContentFile(file.cipher, file.descriptor, file.inodes)
+        return lambda: [content.append(line) for _ in range(40)]
+
+    at_once([appender(line) for line in lines])
+    assert sorted(file.plaintext().splitlines(True)) == sorted(lines * 40)
+
+
+def test_a_reader_sees_each_block_before_or_after_a_write(file: Opened) -> None:
+    """Reading while blocks are replaced, and the file is cut and written anew, never fails."""
+    file.content.write(b"0" * 20000, 0)
+    end = threading.Event()
+
+    def change() -> None:
+        try:
+            for number in range(300):
+                file.content.write(b"%d" % (number % 10) * 20000, 0)
+                if number % 10 == 0:
+                    file.content.truncate(0)
+        finally:
+            end.set()
+
+    def read() -> None:
+        content = ContentFile(file.cipher, file.descriptor, file.inodes)
+        while not end.is_set():
+            data = content.read(20000, 0)
+            for start in range(0, len(data), BLOCK_SIZE):
+                assert len(set(data[start : start + BLOCK_SIZE])) == 1
+
+    at_once([change, read, read])
+
+
+def test_an_inode_is_forgotten_with_its_last_open(file: Opened) -> None:
+    """The registry holds what is open, and nothing else."""
+    inode = file.inodes.of(file.descriptor)
+    duplicate = os.open(str(file.path), os.O_RDONLY)
+    assert file.inodes.of(duplicate) is inode
+    os.close(duplicate)
+    del inode
+    assert len(file.inodes) == 0
+
+
+# A full disk
+
+
+def with_room_for(size: int, function: Callable[[], None]) -> None:
+    """Call a function in a child process that can make no file larger than `size`."""
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        function()
+
+    in_child(limited)
+
+
+@pytest.mark.parametrize("room", [0, 10, HEADER_SIZE, 100, 5000, 8000, 12402])
+@pytest.mark.parametrize("before", [b"", b"b" * 100, b"b" * 4096, b"b" * 6000])
+def test_a_write_that_does_not_fit_tears_no_block(opened: Opened, before: bytes, room: int) -> None:
+    """What was there stays; of what is new, whole blocks are there, as many as was said."""
+    opened.content.write(before, 0)
+    room = max(room, len(opened.encrypted))
+
+    def write() -> None:
+        done = 0
+        with suppress(OSError):
+            done = opened.content.write(b"n" * 50000, len(before))
+        assert opened.plaintext() == before + b"n" * done
+
+    with_room_for(room, write)
+    data = opened.plaintext()
+    assert data.startswith(before)
+    assert set(data[len(before) :]) <= {ord("n")}
+
+
+def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened) -> None:
+    """Writing and extending far behind the end fail, and the old end is still there."""
+    opened.content.write(b"b" * 5000, 0)
+
+    def fail() -> None:
+        for call in (
+            lambda: opened.content.write(b"n", 1 << 20),
+            lambda: opened.content.truncate((1 << 20) + 1),
+        ):
+            with pytest.raises(OSError, match=r"File too large|No space left"):
+                call()
+
+    with_room_for(len(opened.encrypted), fail)
+    assert opened.plaintext().rstrip(b"\0") == b"b" * 5000
