@@ -26,6 +26,7 @@ test: $(VENV)/.test-installed
 
 bench: $(VENV)/.bench-installed
 	$(VENV)/bin/python -m benchmarks $(BENCH)
+	$(VENV)/bin/python -m benchmarks.views_speed
 	$(VENV)/bin/python -m benchmarks.crypt_speed
 
 lint: $(VENV)/.lint-installed

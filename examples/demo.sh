@@ -1,13 +1,17 @@
 #!/bin/sh
-# The main job, on a directory made for it: mirror it, work on the mirror, look at both sides.
+# The main jobs, on a directory made for it: mirror it, work on the mirror, look at both sides; then take an
+# encrypted copy of it, and restore that.
 set -eu
 
 top=$(mktemp -d)
 source=$top/source
 mirror=$top/mirror
-mkdir "$source" "$mirror"
+view=$top/view
+mkdir "$source" "$mirror" "$view"
 finish() {
-    if mountpoint -q "$mirror"; then umount "$mirror"; fi
+    for mount in "$mirror" "$view"; do
+        if mountpoint -q "$mount"; then umount "$mount"; fi
+    done
     rm -rf "$top"
 }
 trap finish EXIT
@@ -35,3 +39,12 @@ echo "written below" >"$source/direct"
 say "written in the source" "read in the mirror: $(cat "$mirror/direct")"
 umount "$mirror"
 say "unmounted" "the mount point holds $(find "$mirror" -mindepth 1 | wc -l) files, the source $(find "$source" -type f | wc -l)"
+
+echo "a password" >"$top/password"
+fusepy-vault init --reverse --passfile "$top/password" "$source"
+fusepy-crypt "$view" -o "root=$source,passfile=$top/password"
+say "encrypted view" "direct is $(fusepy-vault encrypt-path --passfile "$top/password" "$source/direct")"
+cp -a "$view" "$top/copy"
+umount "$view"
+fusepy-vault restore -q --passfile "$top/password" "$top/copy" "$top/restored"
+say "copied, restored" "$(diff -r --exclude=.gocryptfs.reverse.conf "$source" "$top/restored" && echo "equal to the source")"

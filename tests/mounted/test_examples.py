@@ -78,4 +78,5 @@ def test_the_demonstration_runs(tmp_path: Path) -> None:
     )
     assert demo.returncode == 0, demo.stdout
     assert demo.stdout.count("equal on both sides") == 2
+    assert "equal to the source" in demo.stdout
     assert os.listdir(str(tmp_path)) == []
