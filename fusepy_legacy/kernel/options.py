@@ -98,6 +98,12 @@ OPTIONS: Sequence[Option] = (
     # Behaviour of the process.
     Option("workers", "N", _OWN, "how many requests are served at once [10]"),
     Option("spin", "MICROSECONDS", _OWN, "how long to poll for a request before sleeping [30]"),
+    Option(
+        "cpu_latency",
+        "MICROSECONDS",
+        _OWN,
+        "CPUs wake this fast under load, -1: any [0 with haltpoll]",
+    ),
     Option("no_kernel_io", None, _OWN, "the kernel does not read and write the files below itself"),
     Option("writeback_cache", None, _OWN, "the kernel collects writes before it sends them"),
     Option("debug", None, _ENGINE, "log each request; implies -f"),

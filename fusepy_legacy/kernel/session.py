@@ -11,6 +11,7 @@ from fusepy_legacy.kernel import notifications
 from fusepy_legacy.kernel.daemon import Daemon
 from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
 from fusepy_legacy.kernel.engine import Engine
+from fusepy_legacy.kernel.latency import WakeLatency, default_latency
 from fusepy_legacy.kernel.memory import give_back_large_blocks
 from fusepy_legacy.kernel.mounting import Mount, sync_filesystem
 from fusepy_legacy.kernel.nodes import FileId, Node
@@ -137,7 +138,8 @@ class Session:
         give_back_large_blocks()
         options = self._arguments.options
         spin = float(options["spin"]) / 1e6 if "spin" in options else DEFAULT_SPIN
-        self._device = Device(self._mount.descriptor, spin)
+        latency = WakeLatency(int(float(options.get("cpu_latency", default_latency()))))
+        self._device = Device(self._mount.descriptor, spin, latency)
         self.engine.on_ready = daemon.ready
         self.engine.on_failure = self.exit
         self.engine.notify = self._notify
