@@ -64,10 +64,14 @@ class VirtualDirectory:
 
 
 class _Table(NamedTuple):
-    """The places by label, and the tree that the labels make."""
+    """The places by label, and the tree that the labels make.
+
+    `direct` has those with labels of one component that are there, for a short way to most files.
+    """
 
     places: Dict[str, Place]
     top: VirtualDirectory
+    direct: Dict[str, Root]
 
 
 def _table(places: Dict[str, Place], mtime_ns: int) -> _Table:
@@ -81,7 +85,12 @@ def _table(places: Dict[str, Place], mtime_ns: int) -> _Table:
             assert isinstance(child, VirtualDirectory)  # no label is below another
             directory = child
         directory.children[name] = place
-    return _Table(places, top)
+    direct = {
+        label: place.root
+        for label, place in places.items()
+        if place.root is not None and "/" not in label
+    }
+    return _Table(places, top, direct)
 
 
 class Roots:
@@ -222,7 +231,13 @@ class Roots:
 
         What it lacks is "" when the path is its own.
         """
-        directory = self._table.top
+        table = self._table
+        end = path.find("/", 1)
+        if end > 0:
+            direct = table.direct.get(path[1:end])
+            if direct is not None:
+                return direct, path[end:]
+        directory = table.top
         start = 1
         while start < len(path):
             end = path.find("/", start)
