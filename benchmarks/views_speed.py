@@ -1,10 +1,11 @@
-"""The encrypted view beside `gocryptfs -reverse` and `encfs --reverse`, each freshly mounted for each loop.
+"""The encrypted and the decrypted view beside gocryptfs and encfs, each freshly mounted for each loop.
 
 usage: python -m benchmarks.views_speed [--rounds N] [--rows TEXT,…] [--only NAME,…] [--quick]
 
-So the kernel and the view have cached nothing, while the plain files were just written and are in memory:
+So the kernel and the view have cached nothing, while the files below were just written and are in memory:
 what is measured is the view. Candidates take turns in rotating order; medians are reported. Each shows the
-same directories. gocryptfs and encfs are Debian's packages; what is not installed is left out.
+same directories, only encfs does not decrypt gocryptfs's. gocryptfs and encfs are Debian's packages; what
+is not installed is left out.
 """
 
 import argparse
@@ -17,12 +18,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from benchmarks.candidates import REPOSITORY, Candidate, Serving, StartError
 
 BLOCK = 1 << 20
 PAGE = 4096
+_LARGEST_SMALL = 16384  # bytes
+
+VAULT = "vault"  # the encrypted directory; the others are plain
 
 
 class Sizes(NamedTuple):
@@ -112,6 +116,41 @@ def second_tar(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
     return time.perf_counter() - begin
 
 
+def sequential_write(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """MB/s of writing one large file by 1 MiB, to its close."""
+    path, content = mountpoint / "written", os.urandom(BLOCK)
+    descriptor = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    begin = time.perf_counter()
+    for _ in range(sizes.blocks):
+        os.write(descriptor, content)
+    os.close(descriptor)
+    seconds = time.perf_counter() - begin
+    path.unlink()
+    return sizes.blocks * BLOCK / seconds / 1e6
+
+
+def create_and_remove(mountpoint: Path, sizes: Sizes) -> Tuple[float, float]:
+    """Return the seconds of writing a tree of small files, and those of removing it."""
+    content = os.urandom(_LARGEST_SMALL)
+    top = mountpoint / "made"
+    begin = time.perf_counter()
+    top.mkdir()
+    write_small_files(top, sizes.small, content)
+    middle = time.perf_counter()
+    shutil.rmtree(str(top))
+    return middle - begin, time.perf_counter() - middle
+
+
+def create_small_files(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Seconds to write a tree of small files."""
+    return create_and_remove(mountpoint, sizes)[0]
+
+
+def remove_small_files(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
+    """Seconds to remove a tree of small files."""
+    return create_and_remove(mountpoint, sizes)[1]
+
+
 class Row(NamedTuple):
     """A line of the table: which directory it shows, and whether more is better."""
 
@@ -128,45 +167,74 @@ ROWS = (
     Row("tree of small files", "small", small_files, "s"),
     Row("find with stat", "names", find, "s"),
     Row("second pass of tar", "small", second_tar, "s"),
+    Row("decrypted: sequential read", VAULT, sequential, "MB/s", True),
+    Row("decrypted: sequential write", VAULT, sequential_write, "MB/s", True),
+    Row("decrypted: tree of small files", VAULT, small_files, "s"),
+    Row("decrypted: creating one", VAULT, create_small_files, "s"),
+    Row("decrypted: removing it", VAULT, remove_small_files, "s"),
 )
 
 
-def candidates(passfile: Path) -> List[Candidate]:
-    """Return the programs, ours first."""
+def decrypting(passfile: Path) -> List[Candidate]:
+    """Return the programs that show an encrypted tree plain, ours first."""
+    ours = (sys.executable, "-m", "fusepy_legacy.commands.crypt", "-f", "{mountpoint}", "-o")
+    gocryptfs = ("gocryptfs", "-fg", "-q", "-nosyslog", "-passfile", str(passfile))
+    return [
+        Candidate("fusepy-crypt", (*ours, f"root={{root}},forward,passfile={passfile}")),
+        Candidate("gocryptfs", (*gocryptfs, "{root}", "{mountpoint}")),
+    ]
+
+
+def encrypting(passfile: Path) -> List[Candidate]:
+    """Return the programs that show a plain tree encrypted, ours first."""
     ours = (sys.executable, "-m", "fusepy_legacy.commands.crypt", "-f", "{mountpoint}", "-o")
     gocryptfs = ("gocryptfs", "-reverse", "-fg", "-q", "-nosyslog", "-passfile", str(passfile))
     encfs = ("encfs", "--reverse", "--standard", "-f", f"--extpass=cat {passfile}")
-    table = [
+    return [
         Candidate("fusepy-crypt", (*ours, f"root={{root}},passfile={passfile}")),
         Candidate("gocryptfs", (*gocryptfs, "{root}", "{mountpoint}")),
         Candidate("encfs", (*encfs, "{root}", "{mountpoint}")),
     ]
-    return [each for each in table if shutil.which(each.command[0])]
+
+
+def write_large_file(path: Path, blocks: int, content: bytes) -> None:
+    """Write a file of so many times the same content."""
+    with open(str(path), "wb") as file:
+        for _ in range(blocks):
+            file.write(content)
+
+
+def write_small_files(top: Path, count: int, content: bytes) -> None:
+    """Write files of all sizes up to 16 KiB, a hundred to a directory."""
+    for number in range(count):
+        directory = top / f"directory {number // 100}"
+        if number % 100 == 0:
+            directory.mkdir()
+        (directory / f"file {number}.txt").write_bytes(content[: number % _LARGEST_SMALL])
 
 
 def make_roots(base: Path, passfile: Path, sizes: Sizes) -> Dict[str, Path]:
-    """Make the plain directories, each with a config."""
-    roots = {name: base / name for name in ("large", "small", "names")}
+    """Make the plain directories and the encrypted one, each with a config."""
+    roots = {name: base / name for name in ("large", "small", "names", VAULT)}
     for root in roots.values():
         root.mkdir()
     content = os.urandom(BLOCK)
-    with open(str(roots["large"] / "data"), "wb") as file:
-        for _ in range(sizes.blocks):
-            file.write(content)
-    for number in range(sizes.small):
-        directory = roots["small"] / f"directory {number // 100}"
-        if number % 100 == 0:
-            directory.mkdir()
-        (directory / f"file {number}.txt").write_bytes(content[: number % 16384])
+    write_large_file(roots["large"] / "data", sizes.blocks, content)
+    write_small_files(roots["small"], sizes.small, content)
     for number in range(sizes.names):
         directory = roots["names"] / f"directory {number // 1000}"
         if number % 1000 == 0:
             directory.mkdir()
         os.close(os.open(f"{directory}/file {number}.jpeg", os.O_CREAT | os.O_WRONLY))
-    for root in roots.values():
-        command = "import sys; from fusepy_legacy.commands.vault import main; sys.exit(main())"
-        words = ["init", "--reverse", "--scryptn", "10", "--passfile", str(passfile), str(root)]
+    command = "import sys; from fusepy_legacy.commands.vault import main; sys.exit(main())"
+    for name, root in roots.items():
+        words = ["init", "--scryptn", "10", "--passfile", str(passfile), str(root)]
+        words += [] if name == VAULT else ["--reverse"]
         subprocess.check_output([sys.executable, "-c", command, *words], cwd=str(REPOSITORY))
+    mountpoint = base / "mount"
+    with Serving(decrypting(passfile)[0], roots[VAULT], mountpoint):
+        write_large_file(mountpoint / "data", sizes.blocks, content)
+        write_small_files(mountpoint, sizes.small, content)
     return roots
 
 
@@ -186,14 +254,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         roots = make_roots(base, passfile, sizes)
         mountpoint = base / "mount"
         rows = [row for row in ROWS if any(text in row.name for text in options.rows.split(","))]
-        chosen = [
-            each
-            for each in candidates(passfile)
-            if not options.only or each.name in options.only.split(",")
-        ]
+        tables = {False: encrypting(passfile), True: decrypting(passfile)}
         results: Dict[str, Dict[str, List[float]]] = {row.name: {} for row in rows}
         for number in range(options.rounds):
             for index, row in enumerate(rows):
+                chosen = [
+                    each
+                    for each in tables[row.root == VAULT]
+                    if shutil.which(each.command[0])
+                    and (not options.only or each.name in options.only.split(","))
+                ]
                 turn = (number + index) % len(chosen)
                 for each in chosen[turn:] + chosen[:turn]:
                     try:
@@ -219,7 +289,7 @@ def line(row: Row, values: Dict[str, List[float]]) -> str:
             ratio = ours / median if row.more_is_better else median / ours
             part += f" (x{ratio:.2f})"
         parts.append(part)
-    return f"{row.name + ', ' + row.unit:28}" + "  ".join(sorted(parts, reverse=True))
+    return f"{row.name + ', ' + row.unit:34}" + "  ".join(sorted(parts, reverse=True))
 
 
 if __name__ == "__main__":
