@@ -114,3 +114,17 @@ def test_a_sleeping_reader_takes_it_back(latency: WakeLatency, control: Path) ->
         device.close()
         os.close(reader)
         os.close(writer)
+
+
+def test_waiting_for_a_lock_takes_it_back(latency: WakeLatency, control: Path) -> None:
+    """A single thread that looks for a lock again and again keeps no CPU awake meanwhile."""
+    burst(latency, 1, 10)
+    reader, writer = os.pipe()
+    device = Device(reader, 0.0, latency)
+    try:
+        assert not device.is_ready(0.01)
+        assert written(control) == [5, ANY]
+    finally:
+        device.close()
+        os.close(reader)
+        os.close(writer)

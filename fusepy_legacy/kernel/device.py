@@ -96,10 +96,12 @@ class Device:
         waiting = select.poll()
         waiting.register(self.descriptor, select.POLLIN)
         waiting.register(self._stop_reader, select.POLLIN)
-        if milliseconds is None and self.latency.asked:
-            if waiting.poll(QUIET):
+        if self.latency.asked:
+            if waiting.poll(QUIET if milliseconds is None else milliseconds):
                 return True
             self.latency.release()
+            if milliseconds is not None:
+                return False
         return bool(waiting.poll(milliseconds))
 
     def open_backing(self, descriptor: int) -> int:
