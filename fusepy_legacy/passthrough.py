@@ -476,9 +476,9 @@ class Passthrough(Filesystem):
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name: link(2)."""
-        self.beneath.check_link(old, new)
-        with self.beneath.parent(old) as (old_directory, old_name):
-            with self.beneath.new(new, stat.S_IFREG) as (new_directory, new_name):
+        root, old, new = self.beneath.common(old, new)
+        with root.parent(old) as (old_directory, old_name):
+            with root.new(new, stat.S_IFREG) as (new_directory, new_name):
                 os.link(
                     old_name,
                     new_name,
@@ -489,9 +489,10 @@ class Passthrough(Filesystem):
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""
-        self.beneath.check_rename(old, new, flags)
-        with self.beneath.parent(old) as (old_directory, old_name):
-            with self.beneath.parent(new) as (new_directory, new_name):
+        root, old, new = self.beneath.common(old, new)
+        root.check_rename(old, new, flags)
+        with root.parent(old) as (old_directory, old_name):
+            with root.parent(new) as (new_directory, new_name):
                 if flags:
                     syscalls.renameat2(old_directory, old_name, new_directory, new_name, flags)
                 else:

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from typing import Callable, Iterator, NamedTuple, Optional, Union
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath, Held, Parent, Reference
@@ -97,6 +97,10 @@ class Root(Beneath):
     def at(self, path: str, making: bool = False) -> "Root":
         """Return the root that a path is in, or is to be made in."""
         return self
+
+    def common(self, old: str, new: str) -> "Tuple[Root, str, str]":
+        """Return the root that both names are in, and the paths in it."""
+        return self, old, new
 
     def opened(self) -> None:
         """Count an open file."""
@@ -218,9 +222,6 @@ class Root(Beneath):
         """Raise EROFS when the root is read-only."""
         if self.rules.read_only:
             raise error(errno.EROFS, path)
-
-    def check_link(self, old: str, new: str) -> None:
-        """Raise EXDEV when no second name can be there: here it can."""
 
     def check_rename(self, old: str, new: str, flags: int) -> None:
         """Raise what keeps a file from being renamed: its kind must not be hidden by its new name."""

@@ -378,18 +378,16 @@ class Roots:
         root, rest = self._root_to_change(path)
         return root.new(rest, kind)
 
-    def check_link(self, old: str, new: str) -> None:
-        """Raise EXDEV between two roots, which are as two filesystems."""
-        if self._root_to_change(old)[0] is not self._root_to_change(new)[0]:
-            raise error(errno.EXDEV, new)
+    def common(self, old: str, new: str) -> Tuple[Root, str, str]:
+        """Return the root that both names are in, and the paths in it; EXDEV between two.
 
-    def check_rename(self, old: str, new: str, flags: int) -> None:
-        """Raise EXDEV between two roots, and what keeps a file from being renamed in one."""
+        Two roots are as two filesystems.
+        """
         root, old_rest = self._root_to_change(old)
         other, new_rest = self._root_to_change(new)
         if root is not other:
             raise error(errno.EXDEV, new)
-        root.check_rename(old_rest, new_rest, flags)
+        return root, old_rest, new_rest
 
     def roots(self) -> Iterator[Root]:
         """Yield the roots that are there."""
