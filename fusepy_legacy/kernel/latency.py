@@ -34,8 +34,8 @@ def default_latency(driver: str = _DRIVER) -> int:
     expect a short pause; they would burn power for nothing.
     """
     try:
-        with open(driver, encoding="ascii") as file:
-            return 0 if file.read().strip() == "haltpoll" else UNLIMITED
+        with open(driver, "rb") as file:
+            return 0 if file.read().strip() == b"haltpoll" else UNLIMITED
     except OSError:
         return UNLIMITED
 
