@@ -173,6 +173,9 @@ class Benchmark:
                     turn = (number + index) % max(len(serving), 1)
                     for each in serving[turn:] + serving[:turn]:
                         self._measure(place, row, each, root, self.sizes, number)
+                for each in serving:
+                    with _killed_when_hanging(each):
+                        each.forget()
             if first:
                 self._measure_idle(serving)
         if first and self.nodes:

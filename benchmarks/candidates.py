@@ -1,7 +1,9 @@
 """What is measured: a table of programs that show one directory at another, and how to run one."""
 
 import contextlib
+import ctypes
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -14,6 +16,9 @@ from typing import Callable, Dict, NamedTuple, Optional, Tuple, Type
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 20.0  # seconds for a program to start, and to end
+
+# sys/mount.h; what every candidate is mounted with, and a remount is to keep.
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
 
 _PASSTHROUGH = (sys.executable, "-m", "fusepy_legacy", "{mountpoint}", "-f", "-o")
 
@@ -48,7 +53,8 @@ def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
         ),
     ]
     if passthrough_hp is not None:
-        command = (os.path.abspath(passthrough_hp), "--foreground", "{root}", "{mountpoint}")
+        options = ("--foreground", "-o", "allow_other")
+        command = (os.path.abspath(passthrough_hp), *options, "{root}", "{mountpoint}")
         table.append(Candidate("passthrough_hp", command))
     return {candidate.name: candidate for candidate in table}
 
@@ -114,6 +120,7 @@ class Serving:
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
                 cwd=str(REPOSITORY),
+                preexec_fn=_allow_many_open_files,
                 start_new_session=True,
             )
             self._wait_until_mounted()
@@ -172,6 +179,25 @@ class Serving:
             line = next(line for line in status if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
+    def forget(self) -> None:
+        """Let the kernel forget the names and inodes of this mount, and wait until the process has heard.
+
+        So a round begins as the first did, and passthrough_hp, which holds a descriptor for each name, needs
+        them for one round only. A remount drops them (linux/fs/super.c, reconfigure_super); that takes
+        root's rights, and without them nothing happens.
+        """
+        if not self.running:
+            return
+        flags = ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID | _MS_NODEV)
+        ctypes.CDLL(None).mount(None, os.fsencode(str(self._mountpoint)), None, flags, None)
+        recent = [-1.0]
+
+        def is_quiet() -> bool:
+            recent.append(self.cpu_seconds() if self.running else recent[-1])
+            return recent[-1] == recent[-2]
+
+        _wait_until(is_quiet)
+
     def kill(self) -> None:
         """End a process that does not answer; what waits for it gets an error."""
         if self._process is not None:
@@ -214,6 +240,21 @@ class Serving:
                 return
             with contextlib.suppress(FileNotFoundError):
                 subprocess.run([*command, str(self._mountpoint)], stderr=subprocess.DEVNULL)
+
+
+def _allow_many_open_files() -> None:
+    """Raise the limit of open files as far as may be: all that there can be, or the hard limit.
+
+    passthrough_hp keeps an O_PATH descriptor for each name that the kernel knows, and fails with EMFILE when
+    there are more than its limit. Only CAP_SYS_RESOURCE raises the hard one (setrlimit(2)).
+    """
+    with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+        most = int(file.read())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _wait_until(condition: Callable[[], bool]) -> bool:

@@ -10,14 +10,20 @@ A lock owner is the kernel's number for a process's table of open files: fork ma
 threads do not. For an open file description lock of the mount's users it is that of their open file; nobody
 says when it is over but the last close (fs/fuse/file.c sends no unlock), so it is known which owners have
 taken locks through which open file.
+
+The kernel finds processes that wait for each other (EDEADLK), but not here, where the locks are held by
+others than those who wait: deadlocks.py does.
 """
 
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import threading
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from fusepy_legacy.deadlocks import Wait, WaitGraph
 
 # linux/fcntl.h; Python 3.9 has them in fcntl.
 F_OFD_GETLK = 36
@@ -25,6 +31,7 @@ F_OFD_SETLK = 37
 
 _FIRST_DELAY = 0.001  # seconds
 _LONGEST_DELAY = 0.02
+_IN_THE_WAY = (errno.EAGAIN, errno.EACCES)  # either, by fcntl(2)
 
 _FileId = Tuple[int, int]
 
@@ -56,6 +63,10 @@ class Lock(NamedTuple):
         """Tell whether the two share a byte."""
         return self.start < other.end and other.start < self.end
 
+    def excludes(self, other: "Lock") -> bool:
+        """Tell whether another owner cannot have `other` beside this one."""
+        return fcntl.F_WRLCK in (self.type, other.type) and self.overlaps(other)
+
 
 class _Holding:
     """What one owner holds on one file: the description that carries the locks, and a record of them.
@@ -75,8 +86,9 @@ class LockTable:
     """The record locks of one mount. Safe for threads: a lock of its own guards the table."""
 
     def __init__(self) -> None:
-        self._holdings: Dict[Tuple[_FileId, int], _Holding] = {}
+        self._holdings: Dict[int, Dict[_FileId, _Holding]] = {}  # by owner
         self._owners: Dict[int, Set[int]] = {}  # by the descriptor through which they took locks
+        self._waits = WaitGraph()
         self._guard = threading.Lock()
 
     def test(self, descriptor: int, owner: int, lock: Lock) -> Optional[Lock]:
@@ -84,15 +96,15 @@ class LockTable:
 
         Its `pid` is the holder's: of this mount's users or of another process, 0 when not to be known.
         """
-        key = (_file_id(descriptor), owner)
+        file = _file_id(descriptor)
         with self._guard:
-            holding = self._holdings.get(key)
+            holding = self._holdings.get(owner, {}).get(file)
             # An owner without locks may ask through any description: it has none to conflict with.
             asking = descriptor if holding is None else holding.descriptor
             found = _fcntl(asking, F_OFD_GETLK, lock)
             if found.type == fcntl.F_UNLCK:
                 return None
-            return found._replace(pid=self._holder(key, found))
+            return found._replace(pid=self._holder(file, owner, found))
 
     def set(
         self,
@@ -101,32 +113,42 @@ class LockTable:
         lock: Lock,
         wait: bool,
         interrupted: Optional[threading.Event] = None,
+        thread: int = 0,
     ) -> None:
         """Take or drop a lock on the open file for `owner`.
 
         With `wait`, blocks until no other lock is in the way, or until `interrupted` is set, if there is
-        one. Raises OSError: EAGAIN when a lock is in the way, EINTR, ENOLCK and the rest as fcntl(2).
+        one. `thread` is the number of the thread that asks, 0 when it is not known; then a deadlock is not
+        told. Raises OSError: EAGAIN when a lock is in the way, EINTR, EDEADLK, ENOLCK and the rest as
+        fcntl(2).
         """
-        key = (_file_id(descriptor), owner)
+        file = _file_id(descriptor)
         with self._guard:
             self._note(descriptor, owner, lock)
-            holding = self._holdings.get(key)
+            holding = self._holdings.get(owner, {}).get(file)
             if holding is None:
                 if lock.type == fcntl.F_UNLCK:
                     return
-                holding = self._holdings[key] = _Holding(_reopen(descriptor))
+                holding = _Holding(_reopen(descriptor))
+                self._holdings.setdefault(owner, {})[file] = holding
             holding.busy += 1
         try:
             if wait:
-                wait_for(lambda: self._attempt(holding, lock), interrupted)
+                blockers = functools.partial(self._blockers, file, owner, lock)
+                waiting = Wait(owner, thread, blockers, interrupted or threading.Event())
+                wait_for(lambda: self._attempt_waiting(holding, lock, waiting), interrupted)
             else:
                 self._attempt(holding, lock)
         finally:
             with self._guard:
+                if wait:
+                    self._waits.remove(waiting)
                 holding.busy -= 1
                 if not holding.locks and not holding.busy:
                     os.close(holding.descriptor)
-                    del self._holdings[key]
+                    del self._holdings[owner][file]
+                    if not self._holdings[owner]:
+                        del self._holdings[owner]
                     if not self._holdings:
                         self._owners.clear()
 
@@ -154,16 +176,50 @@ class LockTable:
     def _attempt(self, holding: _Holding, lock: Lock) -> None:
         """Take or drop a lock at once, and record it before another thread can change it."""
         with self._guard:
-            _fcntl(holding.descriptor, F_OFD_SETLK, lock)
-            holding.locks = _apply(holding.locks, lock)
+            self._take(holding, lock)
 
-    def _holder(self, asking: Tuple[_FileId, int], found: Lock) -> int:
+    def _attempt_waiting(self, holding: _Holding, lock: Lock, waiting: Wait) -> None:
+        """Do the same, and raise EDEADLK when who is in the way waits for this owner.
+
+        Nobody else does then: this wait is out of the graph before the others look at it again.
+        """
+        with self._guard:
+            try:
+                self._take(holding, lock)
+                self._waits.remove(waiting)
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY or not self._is_deadlock(waiting):
+                    raise
+                self._waits.remove(waiting)
+                raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK)) from None
+
+    def _take(self, holding: _Holding, lock: Lock) -> None:
+        _fcntl(holding.descriptor, F_OFD_SETLK, lock)
+        holding.locks = _apply(holding.locks, lock)
+
+    def _is_deadlock(self, waiting: Wait) -> bool:
+        self._waits.add(waiting)
+        # Nobody waits for an owner who holds nothing, and most who wait do not.
+        holds = any(holding.locks for holding in self._holdings[waiting.owner].values())
+        return holds and self._waits.is_deadlock(waiting)
+
+    def _blockers(self, file: _FileId, owner: int, lock: Lock) -> Set[int]:
+        """Return the owners whose locks keep `owner` from taking a lock at the moment."""
+        return {
+            other
+            for other, holdings in self._holdings.items()
+            if other != owner
+            and file in holdings
+            and any(held.excludes(lock) for held in holdings[file].locks)
+        }
+
+    def _holder(self, file: _FileId, asking: int, found: Lock) -> int:
         """Name the process behind a conflicting lock; the kernel says -1 for description locks."""
         if found.pid > 0:
             return found.pid
-        for key, holding in self._holdings.items():
-            if key[0] == asking[0] and key != asking:
-                for held in holding.locks:
+        for owner, holdings in self._holdings.items():
+            if owner != asking and file in holdings:
+                for held in holdings[file].locks:
                     if held._replace(pid=found.pid) == found:
                         return held.pid
         return 0
@@ -181,7 +237,7 @@ def wait_for(attempt: Callable[[], object], interrupted: Optional[threading.Even
             attempt()
             return
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
+            if error.errno not in _IN_THE_WAY:
                 raise
         if interrupted.wait(delay):
             raise OSError(errno.EINTR, os.strerror(errno.EINTR))

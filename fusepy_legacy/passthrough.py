@@ -194,7 +194,9 @@ class PassthroughFile(_Opened):
             return fuse.Flock(
                 l_type=found.type, l_start=found.start, l_len=found.length, l_pid=found.pid
             )
-        locks.set(self.fd, owner, lock, cmd == fcntl.F_SETLKW, self.filesystem.interrupted())
+        wait = cmd == fcntl.F_SETLKW
+        thread = self.filesystem.GetContext()["pid"] if wait else 0
+        locks.set(self.fd, owner, lock, wait, self.filesystem.interrupted(), thread)
         return None
 
 
@@ -308,29 +310,18 @@ class Passthrough(Filesystem):
         """Open the root, while its path cannot lead into the mount yet, and imply use_ino."""
         arguments = super().prepare(arguments)
         self._take_source()
+        if self.watch:
+            if self.engine == "stock":
+                raise MountError("-o watch is for engine=kernel only", EXIT_USAGE)
+            self._watch = Watch()
         source = self._open_roots(arguments) if self.roots else self._open_root(arguments)
         os.umask(0)  # the caller's umask is in the modes that arrive
         implied = dict(arguments.options, use_ino=True)
         implied.setdefault("fsname", source)
         if self.watch:
-            self._watch = self._open_watch()
             for name in "entry_timeout", "attr_timeout", "negative_timeout":
                 implied.setdefault(name, _WATCHED_TIMEOUT)
         return arguments._replace(options=implied)
-
-    def _open_watch(self) -> Watch:
-        if self.engine == "stock":
-            raise MountError("-o watch is for engine=kernel only", EXIT_USAGE)
-        if self.root is None:
-            raise MountError("-o watch goes with root=DIR only", EXIT_USAGE)
-        try:
-            return Watch(self.root)
-        except OSError as error:
-            raise MountError(
-                f"-o watch: {error.strerror}; it takes root's rights, Linux 5.9, and a filesystem "
-                "with file handles",
-                EXIT_ROOT,
-            ) from error
 
     def _open_root(self, arguments: MountArguments) -> str:
         if not self.root:
@@ -342,6 +333,8 @@ class Passthrough(Filesystem):
         try:
             os.listdir(self.root)
             self.beneath = Root(self.root, arguments.mountpoint, rules)
+            if self._watch is not None:
+                self._watch.add(self.beneath.descriptor)
         except OSError as error:
             raise MountError(f"root {self.root}: {error.strerror}", EXIT_ROOT) from error
         return self.root
@@ -352,7 +345,7 @@ class Passthrough(Filesystem):
         if self.one_file_system:
             raise MountError("one_file_system is for each root to say, in the file", EXIT_USAGE)
         self.roots = os.path.abspath(os.path.expanduser(str(self.roots)))
-        self.beneath = Roots(self.roots, arguments.mountpoint)
+        self.beneath = Roots(self.roots, arguments.mountpoint, self._watch)
         self._reloader = SignalThread(signal.SIGUSR1, self._reload)
         return self.roots
 
@@ -361,7 +354,7 @@ class Passthrough(Filesystem):
         if self._reloader is not None:
             self._reloader.start()
         if self._watch is not None:
-            self._watch.start(self._changed)
+            self._watch.start(self._changed, self.beneath.await_missing)
 
     def _changed(self, change: Change) -> None:
         """Let the kernel forget what someone has changed underneath."""
@@ -369,9 +362,11 @@ class Passthrough(Filesystem):
         if session is None:
             return
         if change.directory is not None and change.name is not None:
-            session.invalidate_entry(change.directory, change.name)
+            for directory in self.beneath.shown_ids(*change.directory):
+                session.invalidate_entry(directory, change.name)
         if change.file is not None:
-            session.invalidate_file(change.file)
+            for file in self.beneath.shown_ids(*change.file):
+                session.invalidate_file(file)
         elif change.directory is None:
             session.invalidate_all()
 

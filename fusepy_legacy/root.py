@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath, Held, Parent, Reference
@@ -31,6 +31,8 @@ _TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
 # Flags of open(2) that change something.
 CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | _TMPFILE_BIT
 _NUMBER_SHIFT = 32  # the kernel's device numbers have 32 bits
+
+FileId = Tuple[int, int]  # st_dev, st_ino
 
 
 def error(number: int, path: str) -> OSError:
@@ -81,6 +83,7 @@ class Root(Beneath):
         self._as_it_is = not self.bits and not self._number
         self.opens = 0
         self.on_unused: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[], None] = lambda: None
         self._guard = threading.Lock()
 
     def __del__(self) -> None:
@@ -91,6 +94,11 @@ class Root(Beneath):
         if getattr(self, "descriptor", -1) >= 0:
             super().close()
             self.descriptor = -1
+            self.on_closed()
+
+    def await_missing(self) -> bool:
+        """Tell whether a directory is still missing that may be: here none is."""
+        return False
 
     # Who has files open here
 
@@ -114,6 +122,10 @@ class Root(Beneath):
             unused = self.opens == 0
         if unused:
             self.on_unused()
+
+    def shown_ids(self, device: int, number: int) -> List[FileId]:
+        """Return what identifies a file of the filesystem `device` as `stat` shows it, if it is in here."""
+        return [(device | self._number, number ^ self.numbers.bits.get(device, 0))]
 
     # Looking
 

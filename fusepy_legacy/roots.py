@@ -22,22 +22,28 @@ from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_ROOT, MountError
 from fusepy_legacy.inodes import InodeNumbers, virtual_number
-from fusepy_legacy.root import CHANGES, Root, RootDirectory, error
+from fusepy_legacy.root import CHANGES, FileId, Root, RootDirectory, error
 from fusepy_legacy.roots_file import RootDefinition, RootsFile
+from fusepy_legacy.watch import Change, Watch
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 4096  # bytes, of the sum of all roots' sizes
+_NO_DEVICE = 0  # the st_dev of no filesystem
 
 
 class Place:
-    """What is at a label: a root, or None while its directory is missing and may be."""
+    """What is at a label: a root, or None while its directory is missing and may be.
 
-    __slots__ = ("definition", "root")
+    `refusal` is why a directory that is there could not be taken up, None when that has not happened.
+    """
+
+    __slots__ = ("definition", "root", "refusal")
 
     def __init__(self, definition: RootDefinition, root: Optional[Root]) -> None:
         self.definition = definition
         self.root = root
+        self.refusal: Optional[str] = None
 
 
 class VirtualDirectory:
@@ -50,15 +56,27 @@ class VirtualDirectory:
         self.children: Dict[str, Union[VirtualDirectory, Place]] = {}
         self.mtime_ns = mtime_ns
 
+    @property
+    def file_id(self) -> FileId:
+        """What identifies it, as `stat` shows it."""
+        return _NO_DEVICE, virtual_number(self.path)
+
+    def walk(self) -> Iterator["VirtualDirectory"]:
+        """Yield it and the virtual directories below it."""
+        yield self
+        for child in self.children.values():
+            if isinstance(child, VirtualDirectory):
+                yield from child.walk()
+
     def stat(self) -> os.stat_result:
         """Return its attributes, the same at every mount of the same file."""
         seconds = self.mtime_ns // 10**9
         times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self.mtime_ns / 1e9)
         nanoseconds = {f"{name}_ns": self.mtime_ns for name in times}
-        number, links = virtual_number(self.path), 2 + len(self.children)
+        device, number = self.file_id
         owner = os.geteuid(), os.getegid()
-        # No filesystem has the device 0.
-        fields = (stat.S_IFDIR | 0o555, number, 0, links, *owner, 0, seconds, seconds, seconds)
+        links = 2 + len(self.children)
+        fields = (stat.S_IFDIR | 0o555, number, device, links, *owner, 0, seconds, seconds, seconds)
         more = {"st_blksize": _BLOCK, "st_blocks": 0, "st_rdev": 0, **times, **nanoseconds}
         return os.stat_result(fields, more)
 
@@ -99,12 +117,18 @@ class Roots:
     Raises MountError when the file is wrong, or a directory is missing that is not optional.
     """
 
-    def __init__(self, name: str, mountpoint: Optional[str] = None) -> None:
-        """Read the roots file `name`; `mountpoint` is where the mirror will be mounted, None when nowhere."""
+    def __init__(
+        self, name: str, mountpoint: Optional[str] = None, watch: Optional[Watch] = None
+    ) -> None:
+        """Read the roots file `name`; `mountpoint` is where the mirror will be mounted, None when nowhere.
+
+        `watch` is for what changes below the roots, and above them.
+        """
         self._guard = threading.Lock()  # of the table's replacement
         self._numbers = InodeNumbers()
         self._root_numbers: Dict[str, int] = {}
         self._mountpoint: Optional[MountPoint] = None
+        self._watch = watch
         self._serves = False
         self.file = roots_file.read(name)
         if mountpoint is not None:
@@ -156,7 +180,7 @@ class Roots:
                 else:
                     logger.info("[%s] removed", label)
             self.file = file
-            self._table = _table(places, file.mtime_ns)
+            self._replace_table(places)
         for label in added:
             logger.info("[%s] added", label)
         for label in leaving:
@@ -170,8 +194,25 @@ class Roots:
             if place is None or place.root is None or place.root.opens or label in listed:
                 return
             places = {name: other for name, other in self._table.places.items() if name != label}
-            self._table = _table(places, self.file.mtime_ns)
+            self._replace_table(places)
         logger.info("[%s] has gone", label)
+
+    def _replace_table(self, places: Dict[str, Place]) -> None:
+        before = self._table.top
+        self._table = _table(places, self.file.mtime_ns)
+        self._say_anew(before, self._table.top)
+
+    def _say_anew(self, *tops: VirtualDirectory) -> None:
+        """Let the mount's caches forget all labels, and so what is below them."""
+        if self._watch is not None:
+            self._watch.say(
+                [
+                    Change(directory.file_id, name, None)
+                    for top in tops
+                    for directory in top.walk()
+                    for name in directory.children
+                ]
+            )
 
     def _open_all(self, file: RootsFile, before: Dict[str, Place]) -> Dict[str, Place]:
         places = {}
@@ -203,6 +244,9 @@ class Roots:
         root = Root(path, self._mountpoint, definition.rules, self._numbers, number)
         root.path = definition.path
         root.opendir("/").close()  # may it be read?
+        if self._watch is not None:
+            self._watch.add(root.descriptor)
+            root.on_closed = functools.partial(self._watch.remove, root.device)
         return root
 
     def _leads_into_the_mount(self, path: str) -> bool:
@@ -218,11 +262,21 @@ class Roots:
         """Return the root of an optional directory that has been missing, None when it still is."""
         try:
             root = self._open(place.definition)
-        except OSError:
+        except OSError as problem:
+            if problem.errno != errno.ENOENT and problem.strerror != place.refusal:
+                place.refusal = problem.strerror
+                label, path = place.definition.label, place.definition.path
+                logger.warning("[%s] skipped: %s: %s", label, path, problem.strerror)
             return None
         logger.info("[%s] is there now: %s", place.definition.label, place.definition.path)
         place.root = root
+        self._say_anew(self._table.top)
         return root
+
+    def await_missing(self) -> bool:
+        """Take up the optional roots that have appeared; tell whether some are still missing."""
+        missing = [place for place in self._table.places.values() if place.root is None]
+        return None in [self._appeared(place) for place in missing]
 
     # Finding one's way
 
@@ -388,6 +442,12 @@ class Roots:
         if root is not other:
             raise error(errno.EXDEV, new)
         return root, old_rest, new_rest
+
+    def shown_ids(self, device: int, number: int) -> List[FileId]:
+        """Return what identifies a file of the filesystem `device` in each root that it may be in."""
+        if device == _NO_DEVICE:
+            return [(device, number)]
+        return [found for root in self.roots() for found in root.shown_ids(device, number)]
 
     def roots(self) -> Iterator[Root]:
         """Yield the roots that are there."""

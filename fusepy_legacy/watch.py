@@ -1,14 +1,15 @@
 """Tell the mount what others change in the directory underneath: fanotify(7).
 
 With this, what the kernel remembers of names and attributes may stay valid for hours. One mark covers a
-whole filesystem, and an event names its directory by a file handle, so there is nothing to set up for each
-directory. That takes CAP_SYS_ADMIN and Linux 5.9; from Linux 5.17 on an event names the file as well, which
-is how the other names of a file are known to have changed.
+whole filesystem, that of a root, and an event names its directory by a file handle, so there is nothing to
+set up for each directory. That takes CAP_SYS_ADMIN and Linux 5.9; from Linux 5.17 on an event names the file
+as well, which is how the other names of a file are known to have changed.
 
 What changes through the mount is no news: events of this process are left out. Writing to a mapped file
 makes no event (fanotify(7)).
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -16,7 +17,7 @@ import select
 import struct
 import threading
 import time
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from fusepy_legacy import syscalls
 
@@ -53,6 +54,9 @@ _HANDLE = struct.Struct("=Ii")  # file_handle: bytes, type
 _BUFFER = 1 << 16
 # An answer that was under way when a change was told may have brought the old state after it.
 _SAID_AGAIN = 1.0  # seconds
+_LOOK_AGAIN = 1.0
+
+_NEEDS = "it takes root's rights, Linux 5.9, and a filesystem with file handles"
 
 
 class Change(NamedTuple):
@@ -71,75 +75,158 @@ LOST = Change(None, None, None)
 
 
 class Watch:
-    """The changes on one filesystem, from the construction on.
+    """The changes on the filesystems that were added, in one thread. Safe for threads.
 
-    Raises OSError where the kernel, the filesystem or the lack of rights does not allow it.
+    Each filesystem has a fanotify group of its own, so that it is known where an event's file handle leads.
     """
 
-    def __init__(self, root: str) -> None:
-        """Watch the filesystem that the directory `root` is on."""
-        self._fanotify = -1
+    def __init__(self) -> None:
+        self._filesystems: Dict[int, _Filesystem] = {}  # by st_dev
+        self._left: List[_Filesystem] = []  # for the thread to close, which may be waiting for them
+        self._said: List[Change] = []
+        self._stopping = False
+        # A root may be collected, and `remove` be called, in the middle of another call here.
+        self._guard = threading.RLock()
         self._thread: Optional[threading.Thread] = None
-        # Not O_PATH: open_by_handle_at(2) does not take such a descriptor.
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._stop_reader, self._stop_writer = os.pipe()
-        try:
-            self._fanotify = _fanotify()
-            mask = _NAMES | _FAN_MODIFY | _FAN_ATTRIB | _FAN_ONDIR
-            syscalls.fanotify_mark(
-                self._fanotify, _FAN_MARK_ADD | _FAN_MARK_FILESYSTEM, mask, self._root
-            )
-        except BaseException:
-            self.close()
-            raise
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
 
-    def start(self, tell: Callable[[Change], None]) -> None:
-        """Call `tell` with each change, and again a second later, in a thread of its own."""
+    def add(self, directory: int) -> None:
+        """Watch the filesystem that an open directory is on, from now on until `remove` was called as often.
+
+        Raises OSError where the kernel, the filesystem or the lack of rights does not allow it.
+        """
+        device = os.fstat(directory).st_dev
+        with self._guard:
+            if device not in self._filesystems:
+                try:
+                    self._filesystems[device] = _Filesystem(directory)
+                except OSError as error:
+                    raise OSError(error.errno, f"-o watch: {error.strerror}; {_NEEDS}") from error
+                self._wake()
+            self._filesystems[device].users += 1
+
+    def remove(self, device: int) -> None:
+        """Take back one call of `add` for a filesystem, by its st_dev."""
+        with self._guard:
+            filesystem = self._filesystems.get(device)
+            if filesystem is None:
+                return  # all is closed
+            filesystem.users -= 1
+            if not filesystem.users:
+                self._left.append(self._filesystems.pop(device))
+                self._wake()
+
+    def say(self, changes: Sequence[Change]) -> None:
+        """Have the thread tell of changes that are known from elsewhere."""
+        with self._guard:
+            self._said += changes
+            self._wake()
+
+    def start(
+        self, tell: Callable[[Change], None], look: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Call `tell` with each change, and again a second later, in a thread of its own.
+
+        `look` is called there after each change, and every second as long as it returns true.
+        """
         self._thread = threading.Thread(
-            target=self._run, args=(tell,), name="fuse-watch", daemon=True
+            target=self._run, args=(tell, look), name="fuse-watch", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
         """End the thread and close the descriptors."""
         if self._thread is not None:
-            os.write(self._stop_writer, b"x")
+            with self._guard:
+                self._stopping = True
+                self._wake()
             self._thread.join()
-        for descriptor in self._fanotify, self._root, self._stop_reader, self._stop_writer:
-            if descriptor >= 0:
-                os.close(descriptor)
+        with self._guard:
+            for filesystem in (*self._filesystems.values(), *self._left):
+                filesystem.close()
+            self._filesystems, self._left = {}, []
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
-    def _run(self, tell: Callable[[Change], None]) -> None:
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+            os.write(self._wake_writer, b"x")
+
+    def _run(self, tell: Callable[[Change], None], look: Callable[[], bool]) -> None:
         try:
-            self._tell_all(tell)
+            self._tell_all(tell, look)
         except BaseException:
             logger.critical("changes underneath are not noticed any more", exc_info=True)
 
-    def _tell_all(self, tell: Callable[[Change], None]) -> None:
-        waiting = select.poll()
-        waiting.register(self._fanotify, select.POLLIN)
-        waiting.register(self._stop_reader, select.POLLIN)
+    def _tell_all(self, tell: Callable[[Change], None], look: Callable[[], bool]) -> None:
         again: Dict[Change, float] = {}  # when to say it, the earliest first
-        while True:
-            timeout = None
+        while not self._stopping:
+            timeouts = [_LOOK_AGAIN] if look() else []
             if again:
-                timeout = max(0.0, next(iter(again.values())) - time.monotonic()) * 1000
-            ready = dict(waiting.poll(timeout))
-            if self._stop_reader in ready:
-                return
+                timeouts.append(max(0.0, next(iter(again.values())) - time.monotonic()))
+            changes = self._next_changes(min(timeouts) if timeouts else None)
             now = time.monotonic()
-            if ready:
-                for change in self._read():
-                    tell(change)
-                    again.pop(change, None)
-                    again[change] = now + _SAID_AGAIN
+            for change in changes:
+                tell(change)
+                again.pop(change, None)
+                again[change] = now + _SAID_AGAIN
             for change in [change for change, due in again.items() if due <= now]:
                 del again[change]
                 tell(change)
 
-    def _read(self) -> List[Change]:
+    def _next_changes(self, timeout: Optional[float]) -> List[Change]:
+        """Wait for changes, for at most `timeout` seconds; return what there is."""
+        with self._guard:
+            for filesystem in self._left:
+                filesystem.close()
+            self._left = []
+            watched = {each.fanotify: each for each in self._filesystems.values()}
+        waiting = select.poll()
+        for descriptor in (self._wake_reader, *watched):
+            waiting.register(descriptor, select.POLLIN)
+        ready = dict(waiting.poll(None if timeout is None else timeout * 1000))
+        changes: List[Change] = []
+        if ready.pop(self._wake_reader, None):
+            os.read(self._wake_reader, _BUFFER)
+            with self._guard:
+                changes, self._said = self._said, []
+        for descriptor in ready:
+            if watched[descriptor].users:
+                changes += watched[descriptor].read()
+        return changes
+
+
+class _Filesystem:
+    """The changes on one filesystem, from the construction on. `users` counts who wants them."""
+
+    def __init__(self, directory: int) -> None:
+        self.users = 0
+        self.fanotify = -1
+        # Not O_PATH: open_by_handle_at(2) does not take such a descriptor.
+        self._top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
-            return list(self._changes(os.read(self._fanotify, _BUFFER)))
+            self.fanotify = _fanotify()
+            mask = _NAMES | _FAN_MODIFY | _FAN_ATTRIB | _FAN_ONDIR
+            syscalls.fanotify_mark(
+                self.fanotify, _FAN_MARK_ADD | _FAN_MARK_FILESYSTEM, mask, self._top
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for descriptor in self.fanotify, self._top:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def read(self) -> List[Change]:
+        """Return what has changed."""
+        try:
+            return list(self._changes(os.read(self.fanotify, _BUFFER)))
+        except BlockingIOError:
+            return []
         except OSError as error:
             # ENOMEM comes now and then for a file that is being removed.
             logger.debug("an event could not be read: %s", error)
@@ -189,7 +276,7 @@ class Watch:
     def _file_id(self, handle: bytes) -> Optional[FileId]:
         """Return what a file handle stands for, None when that is gone."""
         try:
-            descriptor = syscalls.open_by_handle_at(self._root, handle, os.O_PATH)
+            descriptor = syscalls.open_by_handle_at(self._top, handle, os.O_PATH)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise

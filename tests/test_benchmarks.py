@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -189,6 +190,22 @@ def test_a_candidate_that_cannot_start_says_why(
     with pytest.raises(StartError, match=reason):
         with Serving(Candidate("broken", command), tmp_path, tmp_path / "mountpoint"):
             pass
+
+
+def test_a_candidate_may_open_as_many_files_as_can_be(tmp_path: Path) -> None:
+    """Whatever the limit of who measures: the hard limit at least, which root raises too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    command = ("sh", "-c", "echo soft $(ulimit -Sn) hard $(ulimit -Hn); exit 1")
+    try:
+        with pytest.raises(StartError) as raised:
+            with Serving(Candidate("limited", command), tmp_path, tmp_path / "mountpoint"):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _, _, allowed, _, most = str(raised.value).split()
+    assert allowed == most
+    assert int(most) >= hard
 
 
 def test_the_filesystem_type_is_that_of_the_mount() -> None:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -19,8 +21,17 @@ class Told:
 
     def __init__(self, root: Path) -> None:
         self.changes: List[Change] = []
-        self.watch = Watch(str(root))
+        self.watch = Watch()
+        self.add(root)
         self.watch.start(self.changes.append)
+
+    def add(self, directory: Path) -> None:
+        """Watch a directory's filesystem too."""
+        descriptor = os.open(str(directory), os.O_PATH | os.O_DIRECTORY)
+        try:
+            self.watch.add(descriptor)
+        finally:
+            os.close(descriptor)
 
     def await_entry(self, directory: Path, name: str) -> None:
         """Wait until a name in a directory was told of."""
@@ -111,3 +122,87 @@ def test_each_change_is_said_again(told: Told, tmp_path: Path) -> None:
         lambda: sum(said.directory == where and said.name == "new" for said in told.changes) >= 2,
         "the second time",
     )
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory on another filesystem than the test's."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+def test_several_filesystems(told: Told, tmp_path: Path, elsewhere: Path) -> None:
+    """Each is watched from when it was added, until it was taken back as often."""
+    if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs two filesystems")
+    by_others("os.mkdir('before')", elsewhere)
+    told.add(elsewhere)
+    told.add(elsewhere)
+    by_others("os.mkdir('new')", elsewhere)
+    told.await_entry(elsewhere, "new")
+    told.watch.remove(elsewhere.stat().st_dev)
+    by_others("os.mkdir('newer')", elsewhere)
+    told.await_entry(elsewhere, "newer")
+    told.watch.remove(elsewhere.stat().st_dev)
+    by_others("os.mkdir('after')", elsewhere)
+    by_others("os.mkdir('last')", tmp_path)
+    told.await_entry(tmp_path, "last")
+    names = {said.name for said in told.changes}
+    assert "before" not in names
+    assert "after" not in names
+    told.add(elsewhere)
+    by_others("os.mkdir('again')", elsewhere)
+    told.await_entry(elsewhere, "again")
+
+
+def test_what_cannot_be_watched(told: Told, tmp_path: Path) -> None:
+    """It is said why, and the others are watched as before."""
+    with pytest.raises(OSError, match=r"-o watch: .*; it takes root's rights, Linux 5.9, and"):
+        told.add(Path("/proc"))
+    told.watch.remove(Path("/proc").stat().st_dev)
+    by_others("os.mkdir('new')", tmp_path)
+    told.await_entry(tmp_path, "new")
+
+
+def test_changes_known_from_elsewhere(told: Told, tmp_path: Path) -> None:
+    """They are told as the others are, a second time too."""
+    change = Change((0, 1), "label", None)
+    told.watch.say([change])
+    wait_until(lambda: told.changes.count(change) >= 2, "both times")
+
+
+def test_what_is_missing_is_looked_for() -> None:
+    """Every second as long as it is missing, and after what was said; not otherwise."""
+    looks: List[float] = []
+    answers = [True, True, False]
+
+    def look() -> bool:
+        looks.append(time.monotonic())
+        return answers.pop(0) if answers else False
+
+    watch = Watch()
+    try:
+        watch.start(lambda change: None, look)
+        wait_until(lambda: len(looks) == 3, "the third look")
+        assert looks[2] - looks[0] >= 1.9
+        watch.say([])
+        wait_until(lambda: len(looks) == 4, "one more")
+    finally:
+        watch.close()
+    assert len(looks) == 4
+    watch.remove(1)  # nothing is watched any more
+
+
+def test_a_watch_that_was_never_started_is_closed(tmp_path: Path) -> None:
+    """A mount may fail before it serves; the filesystems that were added are let go."""
+    watch = Watch()
+    descriptor = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        watch.add(descriptor)
+        watch.add(descriptor)
+        watch.remove(os.fstat(descriptor).st_dev)
+        watch.remove(os.fstat(descriptor).st_dev)
+        watch.add(descriptor)
+    finally:
+        os.close(descriptor)
+        watch.close()

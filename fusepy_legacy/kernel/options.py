@@ -56,7 +56,9 @@ OPTIONS: Sequence[Option] = (
     Option("negative_timeout", "SECONDS", _ENGINE, "how long missing names stay cached [0]"),
     Option("attr_timeout", "SECONDS", _ENGINE, "how long attributes stay cached [1]"),
     Option("ac_attr_timeout", "SECONDS", _NEEDLESS, "the kernel compares whenever it asks"),
-    Option("direct_io", None, _ENGINE, "no page cache: every read and write is asked for"),
+    Option(
+        "direct_io", None, _ENGINE, "no page cache: each read and write asked for, no shared mmap"
+    ),
     Option("kernel_cache", None, _ENGINE, "keep cached data from one open to the next"),
     Option("auto_cache", None, _ENGINE, "keep cached data until size or mtime change"),
     Option("noauto_cache", None, _ENGINE, "do not do that"),
@@ -104,7 +106,9 @@ OPTIONS: Sequence[Option] = (
         _OWN,
         "CPUs wake this fast under load, -1: any [0 with haltpoll]",
     ),
-    Option("no_kernel_io", None, _OWN, "the kernel does not read and write the files below itself"),
+    Option(
+        "no_kernel_io", None, _OWN, "the kernel does not read, write or map the files below itself"
+    ),
     Option("writeback_cache", None, _OWN, "the kernel collects writes before it sends them"),
     Option("debug", None, _ENGINE, "log each request; implies -f"),
     # mount(8): the options of every filesystem.

@@ -73,6 +73,18 @@ def test_a_database_stays_whole(
         assert connection.execute("SELECT value FROM counter").fetchone() == (written,)
 
 
+def test_a_mapping_that_would_not_be_shared_is_refused(sides: Sides) -> None:
+    """With direct_io, sqlite says so instead of losing what the other side has written in WAL mode."""
+    database = sides.backing / "database"
+    with closing(sqlite3.connect(str(database))) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+        connection.execute("CREATE TABLE entries (name)")
+        with passthrough(sides.backing, sides.mount, "no_kernel_io", "direct_io"):
+            with closing(sqlite3.connect(str(sides.mount / "database"))) as mounted:
+                with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+                    mounted.execute("SELECT * FROM entries")
+
+
 def require_kernel_io(sides: Sides) -> None:
     """Skip unless a shared mapping on the mount is one of the backing file: Linux 6.9 and root."""
     release = tuple(int(number) for number in os.uname().release.split(".")[:2])

@@ -1,33 +1,63 @@
 """What `-o watch` promises: others' changes are seen at once, although the kernel may cache for an hour."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from fusepy_legacy.errors import EXIT_USAGE
+from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
 from tests.mounted.commands import wait_until
-from tests.mounted.mounting import Sides, is_mounted, passthrough
+from tests.mounted.mounting import (
+    Mounted,
+    Sides,
+    is_mounted,
+    passthrough,
+    roots_mount,
+    tmpfs,
+    unmount,
+    write_roots,
+)
 
 pytestmark = pytest.mark.parametrize("engine", ["kernel"], indirect=True)
 
 AT_ONCE = 0.9  # seconds; before anything is said a second time
 
 
-@pytest.fixture
-def watched(sides: Sides, engine: str) -> Iterator[Sides]:
-    """A mirror that watches; the directory "known" with "file" in it is in the kernel's cache."""
+@pytest.fixture(params=["root", "roots"])
+def watched(sides: Sides, engine: str, request: pytest.FixtureRequest) -> Iterator[Sides]:
+    """A mirror that watches; the directory "known" with "file" in it is in the kernel's cache.
+
+    It is the root, or the second of two roots on different filesystems.
+    """
     (sides.backing / "known").mkdir()
     (sides.backing / "known" / "file").write_text("old")
-    with passthrough(sides.backing, sides.mount, "watch") as server:
-        known = sides.mount / "known"
+    with ExitStack() as stack:
+        if request.param == "root":
+            shown = sides.mount
+            server = stack.enter_context(passthrough(sides.backing, sides.mount, "watch"))
+        else:
+            shown = sides.mount / "second"
+            first = another_filesystem(sides, stack)
+            file = write_roots(sides.mount.parent / "roots", first=[first], second=[sides.backing])
+            server = stack.enter_context(roots_mount(file, sides.mount, "watch"))
+        known = shown / "known"
         assert (known / "file").read_text() == "old"
         assert not (known / "missing").exists()
-        yield sides
+        yield Sides(shown, sides.backing)
     assert server.errors == ""
+
+
+def another_filesystem(sides: Sides, stack: ExitStack, name: str = "tmpfs") -> Path:
+    """Mount a filesystem beside the two directories."""
+    directory = sides.mount.parent / name
+    directory.mkdir()
+    stack.enter_context(tmpfs(directory, "size=1m"))
+    return directory
 
 
 def test_the_kernel_does_not_ask_again(sides: Sides, engine: str) -> None:
@@ -140,18 +170,178 @@ def listing(directory: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "said", "code"),
     [
-        ("root={},watch,engine=stock", "engine=kernel only"),
-        ("roots={}/file,watch", "root=DIR only"),
+        ("root={},watch,engine=stock", "engine=kernel only", EXIT_USAGE),
+        ("roots={}/file,watch,engine=stock", "engine=kernel only", EXIT_USAGE),
+        ("root=/proc,watch", "root /proc: -o watch: ", EXIT_ROOT),
+        ("roots={}/file,watch", "/file:2: /proc: -o watch: ", EXIT_ROOT),
     ],
 )
-def test_what_it_does_not_go_with(sides: Sides, engine: str, options: str, said: str) -> None:
-    """The user is told in one line, and nothing is mounted."""
-    (sides.backing / "file").write_text("[label]\npath = /usr\n")
+def test_what_it_does_not_go_with(
+    sides: Sides, engine: str, options: str, said: str, code: int
+) -> None:
+    """The user is told in one line, and nothing is mounted; /proc has no file handles."""
+    (sides.backing / "file").write_text("[label]\npath = /proc\n")
     words = ["-m", "fusepy_legacy", str(sides.mount), "-o", options.format(sides.backing)]
     ended = subprocess.run([sys.executable, *words], stderr=subprocess.PIPE, timeout=20)
-    assert ended.returncode == EXIT_USAGE
+    assert ended.returncode == code
     assert said in ended.stderr.decode()
     assert ended.stderr.count(b"\n") == 1
     assert not is_mounted(sides.mount)
+
+
+# Several roots
+
+
+def reload(server: Mounted, word: str = ": reloaded") -> None:
+    """Send the signal and wait until the log says what came of it."""
+    before = server.errors.count(word)
+    os.kill(server.pid, signal.SIGUSR1)
+    wait_until(lambda: server.errors.count(word) > before, f"{word}: {server.errors}")
+
+
+def marks(server: Mounted) -> int:
+    """Return how many filesystems the server watches."""
+    return server.descriptors().count("anon_inode:[fanotify]")
+
+
+def test_each_root_is_watched(sides: Sides, engine: str) -> None:
+    """On one filesystem or on several, and two that show the same directory both."""
+    with ExitStack() as stack:
+        other = another_filesystem(sides, stack)
+        (sides.backing / "inner").mkdir()
+        roots = {"one": sides.backing, "two": other, "same": sides.backing}
+        roots["inner"] = sides.backing / "inner"
+        roots["nested/label"] = other
+        file = write_roots(
+            sides.mount.parent / "roots",
+            **{
+                label: [path, "read_only = yes", "overlapping = yes"]
+                for label, path in roots.items()
+            },
+        )
+        server = stack.enter_context(roots_mount(file, sides.mount, "watch"))
+        assert marks(server) == 2
+        for label in roots:
+            assert not (sides.mount / label / "new").exists()
+        for path in (sides.backing, sides.backing / "inner", other):
+            (path / "new").write_text("new")
+        for label in roots:
+            shown = sides.mount / label / "new"
+            wait_until(shown.exists, f"the new file in {label}", AT_ONCE)
+            assert shown.stat().st_size == 3
+        for path in (sides.backing, sides.backing / "inner", other):
+            (path / "new").write_text("newer")
+        for label in roots:
+            shown = sides.mount / label / "new"
+            wait_until(lambda shown=shown: shown.stat().st_size == 5, f"{label}'s size", AT_ONCE)
+
+
+def test_roots_come_and_go(sides: Sides, engine: str) -> None:
+    """Labels that the kernel remembers as missing, or as there; what comes is watched, what goes not."""
+    with ExitStack() as stack:
+        new = another_filesystem(sides, stack)
+        file = sides.mount.parent / "roots"
+        write_roots(file, one=[sides.backing])
+        server = stack.enter_context(roots_mount(file, sides.mount, "watch"))
+        shown = sides.mount / "nested" / "two"
+        assert os.listdir(str(sides.mount)) == ["one"]
+        assert not shown.exists()
+        assert marks(server) == 1
+
+        write_roots(file, one=[sides.backing], **{"nested/two": [new]})
+        reload(server)
+        wait_until(shown.exists, "the new root", AT_ONCE)
+        assert os.listdir(str(sides.mount)) == ["one", "nested"]
+        assert marks(server) == 2
+        assert not (shown / "file").exists()
+        (new / "file").touch()
+        wait_until((shown / "file").exists, "the new file", AT_ONCE)
+        assert not (sides.mount / "one" / "file").exists()
+
+        (sides.backing / "file").touch()
+        wait_until((sides.mount / "one" / "file").exists, "the first root's file", AT_ONCE)
+        assert os.listdir(str(sides.mount / "one")) == ["file"]
+        write_roots(file, one=[sides.backing, "exclude = file"])
+        reload(server)
+        wait_until(lambda: not (sides.mount / "nested").exists(), "the label's end", AT_ONCE)
+        wait_until(lambda: not (sides.mount / "one" / "file").exists(), "the new rules", AT_ONCE)
+        assert os.listdir(str(sides.mount)) == ["one"]
+        assert os.listdir(str(sides.mount / "one")) == []
+        wait_until(lambda: marks(server) == 1, "the end of the watch")
+        unmount(new)  # nothing of it is held
+
+
+def test_a_label_leads_to_another_directory(sides: Sides, engine: str) -> None:
+    """What was missing in the old one, and is remembered so, is found in the new one."""
+    old = sides.backing / "old"
+    new = sides.backing / "new"
+    for path in old, new:
+        (path / "directory").mkdir(parents=True)
+    (new / "directory" / "file").touch()
+    file = write_roots(sides.mount.parent / "roots", label=[old])
+    with roots_mount(file, sides.mount, "watch") as server:
+        shown = sides.mount / "label" / "directory" / "file"
+        assert not shown.exists()
+        write_roots(file, label=[new])
+        reload(server)
+        wait_until(shown.exists, "the file", AT_ONCE)
+
+
+def test_a_removed_root_goes_with_its_last_file(sides: Sides, engine: str) -> None:
+    """The label is in the cache until then, and changes below it are noticed."""
+    going = sides.backing / "going"
+    staying = sides.backing / "staying"
+    for path in going, staying:
+        path.mkdir()
+    file = write_roots(sides.mount.parent / "roots", going=[going], staying=[staying])
+    with roots_mount(file, sides.mount, "watch") as server:
+        shown = sides.mount / "going"
+        with (shown / "file").open("w"):
+            write_roots(file, staying=[staying])
+            reload(server)
+            assert os.listdir(str(sides.mount)) == ["staying", "going"]
+            assert not (shown / "new").exists()
+            (going / "new").touch()
+            wait_until((shown / "new").exists, "the new file", AT_ONCE)
+        wait_until(lambda: not shown.exists(), "the label's end", 2 * AT_ONCE)
+        assert os.listdir(str(sides.mount)) == ["staying"]
+
+
+def test_an_optional_root_appears(sides: Sides, engine: str) -> None:
+    """Although the kernel remembers that it is missing; then it is watched."""
+    missing = sides.backing / "missing"
+    lines = [missing, "optional = yes"]
+    file = write_roots(sides.mount.parent / "roots", later=lines, gone=["/gone", "optional = yes"])
+    with roots_mount(file, sides.mount, "watch") as server:
+        shown = sides.mount / "later"
+        assert not shown.exists()
+        assert os.listdir(str(sides.mount)) == []
+        assert marks(server) == 0
+        missing.mkdir()
+        wait_until(shown.exists, "the root", 1 + AT_ONCE)
+        assert os.listdir(str(sides.mount)) == ["later"]
+        assert marks(server) == 1
+        assert not (shown / "file").exists()
+        (missing / "file").touch()
+        wait_until((shown / "file").exists, "the file", AT_ONCE)
+
+
+def test_a_root_that_cannot_be_watched_is_refused(sides: Sides, engine: str) -> None:
+    """Everything stays as it is, and the log says why; an optional one stays away, and it is said once."""
+    file = write_roots(sides.mount.parent / "roots", one=[sides.backing])
+    later = sides.mount.parent / "later"
+    with roots_mount(file, sides.mount, "watch") as server:
+        write_roots(file, one=[sides.backing], two=["/proc"])
+        reload(server, "not reloaded")
+        assert "/roots:5: /proc: -o watch: " in server.errors
+        assert os.listdir(str(sides.mount)) == ["one"]
+        assert marks(server) == 1
+        write_roots(file, one=[sides.backing], two=[later, "optional = yes"])
+        reload(server)
+        later.symlink_to("/proc")
+        wait_until(lambda: "[two] skipped: " in server.errors, "the reason")
+        assert not (sides.mount / "two").exists()
+        assert not (sides.mount / "two").exists()
+        assert server.errors.count("[two] skipped: ") == 1

@@ -33,6 +33,7 @@ SUBJECTS = (
     "xattrs",
     "acls",
     "locks",
+    "deadlocks",
     "flocks",
     "space",
     "errors",

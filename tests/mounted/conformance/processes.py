@@ -45,9 +45,9 @@ class Bell:
         """Say it."""
         os.write(self._rings, b"!")
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = _LIFETIME) -> None:
         """Wait until it was said."""
-        _wait_readable(self._hears)
+        _wait_readable(self._hears, seconds)
         os.read(self._hears, 1)
 
 
