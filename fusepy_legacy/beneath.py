@@ -22,7 +22,6 @@ PATH_MAX = 4096  # linux/limits.h; counts the terminating NUL
 
 _RESOLVE = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_REFERENCE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
 # openat2(2) refuses bits it does not know, and the kernel hands some on that are its own (__FMODE_EXEC).
 _OPEN_FLAGS = (
@@ -154,18 +153,19 @@ class Beneath:
         if isinstance(path, Held):
             return os.open(f"/proc/self/fd/{path.descriptor}", flags & ~os.O_NOFOLLOW)
         directory, relative = self._locate(path)
-        if "/" not in relative and relative != "..":
-            return os.open(relative, flags, mode, dir_fd=directory)
         return self._open_long(directory, relative, flags, mode)
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes, a symlink's its own (lstat(2))."""
         directory, relative = self._locate(path)
-        if "/" not in relative and relative != "..":
-            return os.stat(relative, dir_fd=directory, follow_symlinks=False)
-        descriptor = self._open_long(directory, relative, _REFERENCE, 0)
+        head, slash, name = relative.rpartition("/")
+        if name == "..":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        if not slash:
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        descriptor = self._open_long(directory, head, _DIRECTORY, 0)
         try:
-            return os.fstat(descriptor)
+            return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         finally:
             os.close(descriptor)
 
@@ -203,6 +203,11 @@ class Beneath:
 
     def _open_long(self, directory: int, relative: str, flags: int, mode: int) -> int:
         """Open a path of any length, in pieces that the kernel takes (path_resolution(7))."""
+        if "/" not in relative and relative != "..":
+            # One component needs no resolving, and os.open takes less than half of openat2's 1.5 µs.
+            return os.open(relative, flags, mode, dir_fd=directory)
+        if len(relative) * 4 < PATH_MAX:  # no character takes more than four bytes
+            return self._open_below(directory, relative, flags, mode)
         pieces = _pieces(relative)
         opened = -1
         try:
@@ -250,8 +255,6 @@ class Beneath:
 
 def _pieces(relative: str) -> List[str]:
     """Cut a relative path at slashes into pieces shorter than PATH_MAX."""
-    if len(relative) * 4 < PATH_MAX:  # no character takes more than four bytes
-        return [relative]
     pieces: List[str] = []
     piece = ""
     for component in relative.split("/"):

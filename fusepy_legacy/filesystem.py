@@ -179,7 +179,8 @@ class Filesystem(fuse.Fuse):
         """Return who made the request that this thread serves."""
         if self._session is not None:
             groups = self._session.engine.groups()
-            return Caller(current.uid, current.gid, current.pid, current.umask, groups)
+            _, _, _, _, uid, gid, pid, _ = current.header
+            return Caller(uid, gid, pid, current.umask, groups)
         context = self.GetContext()
         return Caller(context["uid"], context["gid"], context["pid"], 0)
 

@@ -45,33 +45,25 @@ class ActingAs:
     Raises OSError when an id cannot be taken on; then none has been.
     """
 
-    __slots__ = ("caller", "mode", "groups", "acting")
+    __slots__ = ("caller", "mode", "groups", "umask", "acting")
 
     def __init__(self, caller: Caller, mode: int = 0) -> None:
+        uid, gid, _, umask, _ = caller
         self.caller = caller
         self.mode = mode
         self.groups: Optional[List[int]] = None
-        self.acting = os.geteuid() == 0 and (caller.uid != 0 or caller.gid != 0)
+        self.umask = umask
+        self.acting = (uid != 0 or gid != 0) and os.geteuid() == 0
 
     def __enter__(self) -> None:
-        try:
-            if self.caller.umask:
-                _own_umask(self.caller.umask)
-            if not self.acting:
-                return
-            if self.mode & stat.S_ISGID:
-                self.groups = os.getgroups()
-                groups = self.caller.groups
-                syscalls.setgroups(
-                    supplementary_groups(self.caller.pid) if groups is None else groups
-                )
-            syscalls.setfsgid(self.caller.gid)
-            if self.caller.uid != 0:
-                syscalls.setfsuid(self.caller.uid)
-                syscalls.raise_capability(syscalls.CAP_DAC_OVERRIDE)
-        except BaseException:
-            self._restore()
-            raise
+        if self.umask:
+            _own_umask(self.umask)
+        if self.acting:
+            try:
+                self._take_on()
+            except BaseException:
+                self._restore()
+                raise
 
     def __exit__(
         self,
@@ -81,8 +73,18 @@ class ActingAs:
     ) -> None:
         self._restore()
 
+    def _take_on(self) -> None:
+        if self.mode & stat.S_ISGID:
+            self.groups = os.getgroups()
+            groups = self.caller.groups
+            syscalls.setgroups(supplementary_groups(self.caller.pid) if groups is None else groups)
+        syscalls.setfsgid(self.caller.gid)
+        if self.caller.uid != 0:
+            syscalls.setfsuid(self.caller.uid)
+            syscalls.raise_capability(syscalls.CAP_DAC_OVERRIDE)
+
     def _restore(self) -> None:
-        if self.caller.umask and _thread.has_umask:
+        if self.umask:
             os.umask(0)
         if not self.acting:
             return

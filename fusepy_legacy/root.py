@@ -201,7 +201,8 @@ class Root(Beneath):
 
     def parent(self, path: str, change: bool = False) -> Parent:
         """Return the directory and the name of a file to look at, or whose attributes to `change`."""
-        self.check(path, change)
+        if change or self._hides:
+            self.check(path, change)
         return super().parent(path)
 
     def reference(self, path: str, change: bool = False) -> Reference:

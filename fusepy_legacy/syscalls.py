@@ -27,6 +27,7 @@ UTIME_OMIT = (1 << 30) - 2
 CAP_DAC_OVERRIDE = 1  # linux/capability.h
 CAP_FSETID = 4
 CLONE_FS = 0x200  # linux/sched.h
+_OPEN_HOW = struct.Struct("QQQ")  # linux/openat2.h
 _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)  # version 3, the calling thread
 _AT_SYMLINK_NOFOLLOW = 0x100  # linux/fcntl.h
 
@@ -83,10 +84,12 @@ class _Syscalls:
             use_errno=True,
         )
         self.openat2 = prototype(("syscall", self.libc))
-        capset = ctypes.CFUNCTYPE(
-            ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, use_errno=True
+        capabilities = ctypes.CFUNCTYPE(
+            ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_void_p, use_errno=True
         )
-        self.capset = capset(("syscall", self.libc))
+        self.capabilities = capabilities(("syscall", self.libc))
+        set_id = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_uint)
+        self.set_id = set_id(("syscall", self.libc))
         self.utimensat = self.libc.utimensat
         self.utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
         self.copy_file_range = self.libc.copy_file_range
@@ -125,11 +128,11 @@ def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> i
 
     `mode` must be 0 unless `flags` create a file.
     """
-    how = struct.pack("QQQ", flags, mode, resolve)
-    descriptor = _calls().openat2(_OPENAT2, directory, os.fsencode(path), how, len(how))
+    how = _OPEN_HOW.pack(flags, mode, resolve)
+    descriptor: int = _calls().openat2(_OPENAT2, directory, os.fsencode(path), how, _OPEN_HOW.size)
     if descriptor < 0:
         _fail(path)
-    return int(descriptor)
+    return descriptor
 
 
 def getdents64(descriptor: int, buffer: ctypes.Array) -> int:  # type: ignore[type-arg]
@@ -196,10 +199,11 @@ def setfsgid(gid: int) -> None:
 
 
 def _set_filesystem_id(name: str, number: int) -> None:
-    call = ctypes.c_long(_calls().number(name))
-    _calls().syscall(call, ctypes.c_uint(number))
+    calls = _calls()
+    call = calls.number(name)
+    calls.set_id(call, number)
     # The call has no error return: only asking again tells whether it worked (setfsuid(2), BUGS).
-    if _calls().syscall(call, ctypes.c_uint(_NO_ID)) & _NO_ID != number:
+    if calls.set_id(call, _NO_ID) & _NO_ID != number:
         raise OSError(errno.EPERM, f"{name}({number}) was refused")
 
 
@@ -213,9 +217,9 @@ def setgroups(groups: Sequence[int]) -> None:
 
 def raise_capability(capability: int) -> None:
     """Make a permitted capability effective in the calling thread (capset(2)); EPERM if not permitted."""
-    capabilities = get_capabilities()
-    effective = capabilities.effective | 1 << capability
-    capset(capabilities._replace(effective=effective).packed())
+    data = _capget()
+    data[0] |= 1 << capability
+    capset(bytes(data))
 
 
 class Capabilities(NamedTuple):
@@ -233,11 +237,16 @@ class Capabilities(NamedTuple):
 
 def get_capabilities() -> Capabilities:
     """Return the calling thread's capabilities (capget(2))."""
-    data = ctypes.create_string_buffer(24)
-    if _calls().syscall(ctypes.c_long(_calls().number("capget")), _CAPABILITY_HEADER, data) < 0:
-        _fail()
-    effective, permitted, inheritable, *more = struct.unpack("6I", data.raw)
+    effective, permitted, inheritable, *more = _capget()
     return Capabilities(effective, permitted, inheritable, tuple(more))
+
+
+def _capget() -> "ctypes.Array[ctypes.c_uint]":
+    calls = _calls()
+    data = (ctypes.c_uint * 6)()
+    if calls.capabilities(calls.number("capget"), _CAPABILITY_HEADER, data) < 0:
+        _fail()
+    return data
 
 
 def capset(packed: bytes) -> None:
@@ -247,7 +256,7 @@ def capset(packed: bytes) -> None:
 
 def capset_function() -> Callable[[bytes], None]:
     """Return `capset` for who calls it with each open file: everything but its argument looked up."""
-    call, number, header = _calls().capset, _calls().number("capset"), _CAPABILITY_HEADER
+    call, number, header = _calls().capabilities, _calls().number("capset"), _CAPABILITY_HEADER
 
     def capset(packed: bytes) -> None:
         if call(number, header, packed) < 0:

@@ -48,15 +48,18 @@ class Attributer:
         self.uid: Optional[int] = int(options["uid"]) if "uid" in options else None
         self.gid: Optional[int] = int(options["gid"]) if "gid" in options else None
         self.changes = (self.permissions, self.uid, self.gid) != (None, None, None)
+        self._as_it_is = self.use_ino and not self.changes
 
     def __call__(self, status: Any, node_id: int) -> Attributes:
         """Return the attributes; without use_ino the inode number is the node's id."""
+        # Made from ten values, as filesystems do, it has None for what comes after them.
+        if self._as_it_is and type(status) is os.stat_result and status.st_rdev is not None:
+            return _from_stat_result(status)
         number = 0
         if not self.use_ino:
             number = node_id
         elif type(status) is Renumbered:
             number, status = status.st_ino, status.status
-        # Made from ten values, as filesystems do, it has None for what comes after them.
         plain = type(status) is os.stat_result and status.st_rdev is not None
         attributes = _from_stat_result(status) if plain else _from_any(status)
         if number:

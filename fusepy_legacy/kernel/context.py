@@ -1,7 +1,7 @@
 """The request that a thread is serving, for those who ask from inside a handler."""
 
 import threading
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Tuple
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
@@ -10,21 +10,39 @@ if TYPE_CHECKING:
 class Current(threading.local):
     """One thread's request; each thread sees its own values.
 
-    `engine` is None outside a request. `umask` is the caller's where the filesystem applies it, else 0.
+    `engine` is None outside a request. `header` holds the fields of abi.IN_HEADER. `umask` is the caller's
+    where the filesystem applies it, else 0.
     `from_cache` tells of a WRITE that it is the kernel's, of pages changed by mmap or kept by the writeback
     cache: its offset counts even through a descriptor with O_APPEND.
     `interrupted` is set for requests that wait: it is set when the kernel wants the wait to end.
     """
 
     engine: Optional["Engine"] = None
-    unique = 0
-    uid = 0
-    gid = 0
-    pid = 0
+    header: Tuple[int, ...] = (0,) * 8
     umask = 0
     extensions = b""
     from_cache = False
     interrupted: Optional[threading.Event] = None
+
+    @property
+    def unique(self) -> int:
+        """The request's number."""
+        return self.header[2]
+
+    @property
+    def uid(self) -> int:
+        """The user id of who asks."""
+        return self.header[4]
+
+    @property
+    def gid(self) -> int:
+        """The group id of who asks."""
+        return self.header[5]
+
+    @property
+    def pid(self) -> int:
+        """The process that asks, 0 when it is in no PID namespace of ours."""
+        return self.header[6]
 
 
 current = Current()

@@ -89,8 +89,12 @@ class Handles:
         """Take a handle out of the table; call `finish` now, or when its last borrower is done."""
         handle = self.get(number)
         self._by_number.pop(number, None)
-        handle.finish = finish
-        self._drop(handle)
+        with self._guard:
+            handle.users -= 1
+            if handle.users:
+                handle.finish = finish
+                return
+        finish()
 
     @contextlib.contextmanager
     def borrowed(self, node: Node) -> Iterator[Handle]:

@@ -61,17 +61,15 @@ class Node:
 
 
 class Move:
-    """Context manager: one rename that is under way."""
+    """Context manager: one rename that is under way, in `nodes.under_way`."""
 
-    __slots__ = ("settled", "under_way")
+    __slots__ = ("nodes",)
 
-    def __init__(self, settled: threading.Condition, under_way: Set[object]) -> None:
-        self.settled = settled
-        self.under_way = under_way
+    def __init__(self, nodes: "NodeTable") -> None:
+        self.nodes = nodes
 
     def __enter__(self) -> None:
-        with self.settled:
-            self.under_way.add(self)
+        self.nodes.under_way.add(self)
 
     def __exit__(
         self,
@@ -79,9 +77,11 @@ class Move:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        with self.settled:
-            self.under_way.remove(self)
-            self.settled.notify_all()
+        # First gone and then told: who begins to wait in between sees it gone.
+        self.nodes.under_way.remove(self)
+        if self.nodes.waiting:
+            with self.nodes.settled:
+                self.nodes.settled.notify_all()
 
 
 class NodeTable:
@@ -95,8 +95,9 @@ class NodeTable:
         """`keep`: do not drop nodes that the kernel has forgotten (libfuse's noforget)."""
         self.keep = keep
         self.guard = threading.Lock()
-        self._under_way: Set[object] = set()
-        self._settled = threading.Condition()
+        self.under_way: Set[Move] = set()
+        self.settled = threading.Condition()
+        self.waiting = 0  # threads in `settle`
         self.moves = 0
         self._generation = 0
         self._last_id = ROOT_ID
@@ -115,28 +116,24 @@ class NodeTable:
         parent = node.parent
         if parent is None:
             return "/" if node is self.root else None
-        prefix = self._prefix(parent)
+        prefix = self.prefix(parent)
         if prefix is not None:
             return prefix + node.name
         for other, name in node.more or ():
-            prefix = self._prefix(other)
+            prefix = self.prefix(other)
             if prefix is not None:
                 return prefix + name
         return None
 
-    def child_path(self, parent: Node, name: str) -> Optional[str]:
-        """Return the path of a name in a directory, None when the directory has no name any more."""
-        prefix = self._prefix(parent)
-        return None if prefix is None else prefix + name
-
-    def _prefix(self, directory: Node) -> Optional[str]:
+    def prefix(self, directory: Node) -> Optional[str]:
+        """Return a directory's path with a slash behind it, None when it has no name any more."""
         generation = self._generation
         if directory.generation == generation or directory is self.root:
             return directory.prefix
         parent = directory.parent
         if parent is None:
             return None
-        above = self._prefix(parent)
+        above = self.prefix(parent)
         if above is None:
             return None
         prefix = f"{above}{directory.name}/"
@@ -218,9 +215,10 @@ class NodeTable:
     def released(self, node: Node, handle: int) -> None:
         """Take one open file away."""
         with self.guard:
-            if node.opens and handle in node.opens:
-                node.opens.remove(handle)
-            if not node.opens:
+            opens = node.opens
+            if opens and handle in opens:
+                opens.remove(handle)
+            if not opens:
                 node.opens = None
                 self._drop_unneeded(node)
 
@@ -235,15 +233,17 @@ class NodeTable:
 
     def moving(self) -> "Move":
         """Around a rename: from before the filesystem does it until the names here are the new ones."""
-        return Move(self._settled, self._under_way)
+        return Move(self)
 
     def settle(self) -> bool:
         """Wait for the renames that are under way; tell whether there were any."""
-        if not self._under_way:
+        if not self.under_way:
             return False
-        with self._settled:
-            before = set(self._under_way)
-            self._settled.wait_for(lambda: not before & self._under_way, timeout=1)
+        with self.settled:
+            self.waiting += 1
+            before = self.under_way.copy()
+            self.settled.wait_for(lambda: not before & self.under_way, timeout=1)
+            self.waiting -= 1
         return True
 
     def renamed(
@@ -307,7 +307,8 @@ class NodeTable:
             node.more = [entry for entry in node.more if entry[0] is not parent or entry[1] != name]
         if not node.more:
             node.more = None
-        self._drop_unneeded(parent)
+        if parent.children is None:
+            self._drop_unneeded(parent)
 
     def _remove_names(self, node: Node) -> None:
         while node.parent is not None:

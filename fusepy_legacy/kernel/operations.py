@@ -10,12 +10,22 @@ from typing import Any, Callable, Dict, Optional
 
 Callback = Callable[..., Any]
 
+_METHOD_PROXY = "mpx"  # Fuse.Methproxy.proxyclass: takes a path, arguments, and the object last
+
 
 class Operations:
-    """The handlers by name. `operations.getattr` is one, or None when the filesystem has none."""
+    """The handlers by name. `operations.getattr` is one, or None when the filesystem has none.
+
+    `methods` are those that fuse-python only hands on to the open file's method of that name.
+    """
 
     def __init__(self, callbacks: Dict[str, Callback]) -> None:
         self._callbacks = {name: _unwrapped(callback) for name, callback in callbacks.items()}
+        self.methods = frozenset(
+            name
+            for name, callback in self._callbacks.items()
+            if type(callback).__name__ == _METHOD_PROXY and vars(callback) == {"name": name}
+        )
 
     def __getattr__(self, name: str) -> Optional[Callback]:
         callback = self._callbacks.get(name)

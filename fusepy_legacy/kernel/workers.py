@@ -60,7 +60,7 @@ class Workers:
         self._engine = engine
         self._limit = limit
         self._on_end = on_end
-        self._averages: Dict[int, float] = {}
+        self._averages: Dict[int, float] = {}  # of kinds that have ever been slow
         self._lead = threading.Lock()  # held for the leader, by whichever thread
         self._guard = threading.Lock()  # for _term, _threads and _idle
         self._term: Optional[Term] = None
@@ -139,13 +139,14 @@ class Workers:
         device = self._device
         averages = self._averages
         clock = time.perf_counter
+        opcode_of = _OPCODE.unpack_from
         while self._term is term:
             request = device.read(buffer)
             if request is None:
                 self._end()
                 return False
-            kind = _OPCODE.unpack_from(request, _OPCODE_AT)[0]
-            if averages.get(kind, 0.0) > SLOW:
+            kind = opcode_of(request, _OPCODE_AT)[0]
+            if averages and averages.get(kind, 0.0) > SLOW:
                 self._hand_over(term)
             self._served += 1
             term.serving = True
@@ -155,8 +156,9 @@ class Workers:
             self._serve(request)
             duration = clock() - start
             term.serving = False
-            average = averages.get(kind, 0.0)
-            averages[kind] = average + _WEIGHT * (duration - average)
+            if duration > SLOW or kind in averages:
+                average = averages.get(kind, 0.0)
+                averages[kind] = average + _WEIGHT * (duration - average)
         return True
 
     def _hand_over(self, term: Term) -> None:

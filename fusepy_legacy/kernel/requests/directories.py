@@ -64,7 +64,7 @@ def abandon(engine: "Engine", fh: int) -> None:
 def _close(engine: "Engine", handle: Handle) -> None:
     try:
         if engine.operations.releasedir is not None:
-            call(engine.operations.releasedir, engine.handle_path(handle), *handle.arguments)
+            engine.call_open("releasedir", handle)
     finally:
         engine.nodes.released(handle.node, handle.number)
 
@@ -73,7 +73,7 @@ def fsyncdir(engine: "Engine", node: Node, fh: int, fsync_flags: int) -> bytes:
     """Bring a directory to the disk."""
     handle = engine.handles.get(fh)
     datasync = fsync_flags & abi.FSYNC_FDATASYNC
-    call(engine.required("fsyncdir"), engine.handle_path(handle), datasync, *handle.arguments)
+    engine.call_open("fsyncdir", handle, datasync)
     return b""
 
 
@@ -197,9 +197,7 @@ def _entries(engine: "Engine", handle: Handle, listing: Listing, offset: int) ->
 def _ask(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> None:
     listing.pending = []
     listing.whole = None
-    path = engine.handle_path(handle)
-    entries = call(engine.required("readdir"), path, offset, *handle.arguments)
-    listing.stream = iter(entries)
+    listing.stream = iter(engine.call_open("readdir", handle, offset))
 
 
 class _Numbered:

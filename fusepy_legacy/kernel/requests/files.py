@@ -57,10 +57,9 @@ def _is_there(engine: "Engine", node: Node, path: str) -> bool:
 
 def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
     """Tell whether an opened file is the node's, as far as the filesystem can tell files apart."""
-    fgetattr = engine.operations.fgetattr
-    if node.file_id is None or fgetattr is None:
+    if node.file_id is None or engine.operations.fgetattr is None:
         return True
-    return engine.file_id(call(fgetattr, path, value)) == node.file_id
+    return engine.file_id(_status_of(engine, path, value, True)) == node.file_id
 
 
 def create(
@@ -71,11 +70,10 @@ def create(
     handler = engine.required("create")
     value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
     try:
-        entry = engine.entry(parent, name, _status_of(engine, path, value, kept))
+        node, entry = engine.found(parent, name, _status_of(engine, path, value, kept))
     except BaseException:
         _take_back(engine, path, flags, value, kept)
         raise
-    node = engine.nodes.by_id[abi.ENTRY_OUT.unpack_from(entry)[0]]
     handle = engine.handles.add(node, value, kept, path, flags)
     return entry + _opened(engine, handle)
 
@@ -101,14 +99,17 @@ def tmpfile(
 
 def _take_back(engine: "Engine", path: str, flags: int, value: Any, kept: bool) -> None:
     """Release a file that was opened when what followed failed: the kernel will not ask for it."""
-    _release(engine, path, flags, (value,) if kept else ())
+    if engine.operations.release is not None:
+        call(engine.operations.release, path, flags, *((value,) if kept else ()))
 
 
 def _status_of(engine: "Engine", path: str, value: Any, kept: bool) -> Any:
     fgetattr = engine.operations.fgetattr
-    if kept and fgetattr is not None:
-        return call(fgetattr, path, value)
-    return call(engine.required("getattr"), path)
+    if not kept or fgetattr is None:
+        return call(engine.required("getattr"), path)
+    if "fgetattr" in engine.operations.methods:
+        return call(value.fgetattr)
+    return call(fgetattr, path, value)
 
 
 def _result(result: Any) -> Tuple[Any, bool]:
@@ -179,11 +180,8 @@ def read(
 ) -> bytes:
     """Return up to `size` bytes."""
     handle = engine.handles.get(fh)
-    handler = engine.required("read")
-    data = handler(engine.handle_path(handle), size, offset, *handle.arguments)
+    data = engine.call_open("read", handle, size, offset)
     if isinstance(data, int):
-        if data < 0:
-            raise OSError(-data, os.strerror(-data))
         return b""
     if not isinstance(data, bytes):
         data = bytes(data or b"")
@@ -209,10 +207,9 @@ def write(
         raise OSError(errno.EINVAL, "malformed WRITE: the data is short")
     if write_flags & abi.WRITE_KILL_SUIDGID:
         metadata.kill_privileges(engine, node, handle)
-    handler = engine.required("write")
     current.from_cache = bool(write_flags & abi.WRITE_CACHE)
     # bytes: what fuse-python's handlers have always been given.
-    count = call(handler, engine.handle_path(handle), bytes(data[:size]), offset, *handle.arguments)
+    count = engine.call_open("write", handle, bytes(data[:size]), offset)
     return abi.WRITE_OUT.pack(count or 0)
 
 
@@ -224,7 +221,7 @@ def flush(engine: "Engine", node: Node, fh: int, lock_owner: int) -> bytes:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # the kernel does not ask again
     try:
         if operations.flush is not None:
-            call(operations.flush, engine.handle_path(handle), *handle.arguments)
+            engine.call_open("flush", handle)
     finally:
         if operations.lock is not None and engine.agreement.has(abi.INIT_POSIX_LOCKS):
             locks.unlock_all(engine, handle, lock_owner)
@@ -254,31 +251,26 @@ def _close(engine: "Engine", handle: Handle, flags: int) -> None:
     try:
         if handle.backed:
             engine.backings.released(handle.node)
-        _release(engine, engine.handle_path(handle), flags, handle.arguments)
+        if engine.operations.release is not None:
+            engine.call_open("release", handle, flags)
     finally:
         engine.nodes.released(handle.node, handle.number)
         if engine.hidden and not handle.node.opens:
             names.remove_hidden(engine, handle.node)
 
 
-def _release(engine: "Engine", path: str, flags: int, arguments: Tuple[Any, ...]) -> None:
-    if engine.operations.release is not None:
-        call(engine.operations.release, path, flags, *arguments)
-
-
 def fsync(engine: "Engine", node: Node, fh: int, fsync_flags: int) -> bytes:
     """Bring a file to the disk."""
     handle = engine.handles.get(fh)
     datasync = fsync_flags & abi.FSYNC_FDATASYNC
-    call(engine.required("fsync"), engine.handle_path(handle), datasync, *handle.arguments)
+    engine.call_open("fsync", handle, datasync)
     return b""
 
 
 def fallocate(engine: "Engine", node: Node, fh: int, offset: int, length: int, mode: int) -> bytes:
     """Reserve, punch or zero a range: fallocate(2)."""
     handle = engine.handles.get(fh)
-    handler = engine.required("fallocate")
-    call(handler, engine.handle_path(handle), mode, offset, length, *handle.arguments)
+    engine.call_open("fallocate", handle, mode, offset, length)
     _changed_by_caller(engine, handle)
     return b""
 
@@ -286,9 +278,7 @@ def fallocate(engine: "Engine", node: Node, fh: int, offset: int, length: int, m
 def lseek(engine: "Engine", node: Node, fh: int, offset: int, whence: int) -> bytes:
     """Find data or a hole: lseek(2), SEEK_DATA and SEEK_HOLE."""
     handle = engine.handles.get(fh)
-    handler = engine.required("lseek")
-    found = call(handler, engine.handle_path(handle), offset, whence, *handle.arguments)
-    return abi.LSEEK_OUT.pack(found)
+    return abi.LSEEK_OUT.pack(engine.call_open("lseek", handle, offset, whence))
 
 
 def copy_file_range(engine: "Engine", node: Node, *fields: int) -> bytes:
@@ -304,18 +294,17 @@ def copy_file_range_64(engine: "Engine", node: Node, *fields: int) -> bytes:
 def _copy_file_range(engine: "Engine", request: CopyFileRangeIn, most: int) -> int:
     source = engine.handles.get(request.fh_in)
     target = engine.handles.get(request.fh_out)
-    handler = engine.required("copy_file_range")
+    engine.required("copy_file_range")  # ENOSYS first: the kernel then asks no more
     if not (source.arguments and target.arguments):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    copied = call(
-        handler,
-        engine.handle_path(source),
+    copied = engine.call_open(
+        "copy_file_range",
+        source,
         request.off_in,
         target.object,
         request.off_out,
         min(request.len, most),
         request.flags,
-        source.object,
     )
     _changed_by_caller(engine, target)
     return int(copied)
@@ -344,14 +333,7 @@ def ioctl(engine: "Engine", node: Node, *arguments: Any) -> bytes:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     handle = engine.handles.get(request.fh)
     given: Optional[bytes] = bytes(data[: request.in_size]) if request.in_size else None
-    result = call(
-        engine.required("ioctl"),
-        engine.handle_path(handle),
-        request.cmd,
-        given,
-        request.flags,
-        *handle.arguments,
-    )
+    result = engine.call_open("ioctl", handle, request.cmd, given, request.flags)
     out = b"" if result is None or isinstance(result, int) else bytes(result)
     value = result if isinstance(result, int) else 0
     return abi.IOCTL_OUT.pack(value, 0, 0, 0) + out[: request.out_size]
@@ -376,5 +358,5 @@ def poll(engine: "Engine", node: Node, fh: int, kh: int, flags: int, events: int
     """Return which of poll(2)'s events have happened."""
     handle = engine.handles.get(fh)
     wanted = PollHandle(engine, kh) if flags & abi.POLL_SCHEDULE_NOTIFY else None
-    happened = call(engine.required("poll"), engine.handle_path(handle), wanted, *handle.arguments)
+    happened = engine.call_open("poll", handle, wanted)
     return abi.POLL_OUT.pack(happened or 0)

@@ -12,7 +12,6 @@ from fusepy_legacy.kernel.attributes import time_of
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
-from fusepy_legacy.kernel.operations import call
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
@@ -117,11 +116,10 @@ def _is_settled(engine: "Engine", handle: Handle) -> bool:
     Before Linux 6.13 they do not within one tick of the clock. What was read later than a tick after the
     last change is told; so what was cached before has to be dropped once.
     """
-    fgetattr = engine.operations.fgetattr
-    if fgetattr is None or not handle.arguments:
+    if engine.operations.fgetattr is None or not handle.arguments:
         return False
     try:
-        status = call(fgetattr, engine.handle_path(handle), *handle.arguments)
+        status = engine.call_open("fgetattr", handle)
     except OSError:
         return False
     change = time_of(status, "st_mtime"), time_of(status, "st_ctime"), int(status.st_size)
@@ -137,33 +135,30 @@ def _seconds(moment: Tuple[int, int]) -> float:
 
 def unlock_all(engine: "Engine", handle: Handle, owner: int) -> None:
     """Drop all record locks that an owner has on a file: closing any descriptor of it does (fcntl(2))."""
-    request = LockIn(handle.number, owner, 0, _OFFSET_MAX, fcntl.F_UNLCK, 0, 0)
-    _lock(engine, fcntl.F_SETLK, request)
+    engine.call_open(
+        "lock", handle, fcntl.F_SETLK, owner, l_type=fcntl.F_UNLCK, l_start=0, l_len=0, l_pid=0
+    )
 
 
 def unlock_flock(engine: "Engine", handle: Handle) -> None:
     """Drop the flock lock of an open file that is being closed."""
-    flock = engine.operations.flock
-    if flock is not None and handle.arguments:
-        call(flock, engine.handle_path(handle), fcntl.LOCK_UN, *handle.arguments)
+    if engine.operations.flock is not None and handle.arguments:
+        engine.call_open("flock", handle, fcntl.LOCK_UN)
 
 
 def _lock(engine: "Engine", command: int, request: LockIn) -> Any:
     handle = engine.handles.get(request.fh)
     length = 0 if request.end >= _OFFSET_MAX else request.end - request.start + 1
-    result = engine.required("lock")(
-        engine.handle_path(handle),
+    return engine.call_open(
+        "lock",
+        handle,
         command,
         request.owner,
-        *handle.arguments,
         l_type=request.type,
         l_start=request.start,
         l_len=length,
         l_pid=request.pid,
     )
-    if isinstance(result, int) and result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result
 
 
 def _flock(engine: "Engine", request: LockIn, wait: bool) -> None:
@@ -173,4 +168,4 @@ def _flock(engine: "Engine", request: LockIn, wait: bool) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     if not wait:
         operation |= fcntl.LOCK_NB
-    call(engine.required("flock"), engine.handle_path(handle), operation, *handle.arguments)
+    engine.call_open("flock", handle, operation)

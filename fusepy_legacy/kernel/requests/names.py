@@ -180,8 +180,9 @@ def rename2(
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             call(handler, *paths, flags)
         else:
-            _hide(engine, new_parent, new)
-            _hold(engine, new_parent, new)
+            if engine.nodes.child(new_parent, new) is not None:
+                _hide(engine, new_parent, new)
+                _hold(engine, new_parent, new)
             call(handler, *paths)
         engine.nodes.renamed(parent, old, new_parent, new, bool(flags & _RENAME_EXCHANGE))
     return b""
