@@ -59,6 +59,19 @@ class DirectoryStream:
             if not self._batch:
                 return
 
+    def batches(self, offset: int) -> Iterator[List[Dirent]]:
+        """Yield the same entries, as many at a time as one call returns."""
+        index = self._find(offset)
+        batch = self._batch[index:]
+        while True:
+            if batch:
+                yield batch
+                offset = batch[-1].offset
+            self._start = offset
+            self._batch = batch = self._read()
+            if not batch:
+                return
+
     def _find(self, offset: int) -> int:
         """Return the place of an offset in the batch at hand; seek when it is not there.
 
@@ -78,13 +91,15 @@ class DirectoryStream:
         length = syscalls.getdents64(self.descriptor, self._buffer)
         records = self._buffer.raw[:length]
         encoding = sys.getfilesystemencoding()
+        unpack, new = _HEADER.unpack_from, tuple.__new__  # which a NamedTuple's own __new__ calls
         batch = []
         position = 0
         while position < length:
-            ino, offset, record_length, kind = _HEADER.unpack_from(records, position)
+            ino, offset, record_length, kind = unpack(records, position)
             start = position + _HEADER.size
             name = records[start : records.index(b"\0", start)]
             # DT_ constants are the S_IF ones, shifted (readdir(3): IFTODT).
-            batch.append(Dirent(name.decode(encoding, "surrogateescape"), ino, kind << 12, offset))
+            text = name.decode(encoding, "surrogateescape")
+            batch.append(new(Dirent, (text, ino, kind << 12, offset)))
             position += record_length
         return batch

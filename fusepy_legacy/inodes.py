@@ -15,7 +15,7 @@ import os
 import threading
 from typing import Dict, cast
 
-from fusepy_legacy.kernel.attributes import Renumbered
+from fusepy_legacy.kernel.attributes import Restated
 
 _SHIFT = 48
 _VALUES = 1 << 15  # bit 63 stays clear: programs take inode numbers for signed
@@ -60,4 +60,5 @@ def _value(identity: int) -> int:
 def numbered(status: os.stat_result, number: int, device: int) -> os.stat_result:
     """Return the attributes, by name, with another inode number and another device."""
     # A real stat_result would have to be made from all fields of any Python's, which takes 1.6 µs.
-    return cast(os.stat_result, Renumbered(status, number, device))
+    restated = Restated(status, number, device, status.st_size, status.st_blocks)
+    return cast(os.stat_result, restated)

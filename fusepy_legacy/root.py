@@ -154,6 +154,10 @@ class Root(Beneath):
         bits = self.numbers.learn(device, descriptor)
         return numbered(status, status.st_ino ^ bits, device | self._number)
 
+    def shows_as_it_is(self, device: int) -> bool:
+        """Tell whether a filesystem's files are shown with the numbers that they have."""
+        return self._as_it_is and device == self.device
+
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
         if self._hides and not isinstance(path, Held):
@@ -318,6 +322,7 @@ class RootDirectory:
         try:
             self._device = os.fstat(self.descriptor).st_dev
             self._bits = root.numbers.learn(self._device, self.descriptor)
+            self._as_it_is = root.shows_as_it_is(self._device)
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -333,6 +338,17 @@ class RootDirectory:
             entries = map(self._numbered, entries)
         return entries
 
+    def batches(self, offset: int) -> Iterator[List[Dirent]]:
+        """Yield the same entries, many at a time; there may be none in between."""
+        rules = self.root.rules
+        filtered = rules.one_file_system or rules.exclusion is not None
+        for batch in self._stream.batches(offset):
+            if filtered:
+                batch = list(filter(self._is_shown, batch))
+            if self._bits:
+                batch = list(map(self._numbered, batch))
+            yield batch
+
     def stat(self, name: str) -> os.stat_result:
         """Return an entry's attributes: fstatat(2)."""
         covered = self.root.covered
@@ -340,6 +356,8 @@ class RootDirectory:
             return self.root.shown(os.fstat(covered.descriptor), covered.descriptor)
         status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         if status.st_dev == self._device:
+            if self._as_it_is:
+                return status
             return self.root.shown(status, self.descriptor)
         return self.root.stat(f"{self.path}/{name}")
 

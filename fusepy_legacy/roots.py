@@ -478,6 +478,10 @@ class VirtualListing:
                 continue  # it has just been removed
             yield Dirent(name, number, stat.S_IFDIR, position)
 
+    def batches(self, offset: int) -> Iterator[List[Dirent]]:
+        """Yield the same entries, all at a time."""
+        yield list(self.entries(offset))
+
     def stat(self, name: str) -> os.stat_result:
         """Return an entry's attributes."""
         return self._roots.stat(f"{self._path}/{name}")

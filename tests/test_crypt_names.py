@@ -92,6 +92,26 @@ def test_eme_takes_whole_blocks_up_to_128(size: int) -> None:
         EME(KEY).encrypt(bytes(size), bytes(16))
 
 
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=16, max_size=16), st.data())
+def test_eme_encrypts_many_as_it_does_one(key: bytes, tweak: bytes, data: st.DataObject) -> None:
+    """Messages in a row come out as each does alone, at any number of blocks; none makes none."""
+    count = data.draw(st.one_of(st.integers(1, 20), st.just(128)))
+    block = st.binary(min_size=16 * count, max_size=16 * count)
+    messages = data.draw(st.lists(block, max_size=5))
+    eme = EME(key)
+    alone = b"".join(eme.encrypt(tweak, message) for message in messages)
+    assert eme.encrypt_many(tweak, b"".join(messages), count) == alone
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "tweak"), [(16, 0, 16), (2064, 129, 16), (48, 2, 16), (16, 1, 15)]
+)
+def test_eme_takes_many_of_one_length(length: int, count: int, tweak: int) -> None:
+    """What is not a whole number of messages is OutOfRange, not a wrong answer."""
+    with pytest.raises(OutOfRange):
+        EME(KEY).encrypt_many(bytes(tweak), bytes(length), count)
+
+
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
 def test_a_key_for_names_has_32_bytes(size: int) -> None:
     """Any other length is InvalidKey."""
@@ -109,6 +129,18 @@ def test_each_valid_name_comes_back(name: bytes, iv: bytes, raw64: bool) -> None
     assert names.decrypt_name(text, iv) == name
 
 
+@given(
+    st.lists(st.one_of(valid_names, valid_names.map(lambda name: name[:40]))),
+    st.binary(min_size=16, max_size=16),
+    st.booleans(),
+)
+def test_many_names_are_encrypted_as_each_alone(names: List[bytes], iv: bytes, raw64: bool) -> None:
+    """encrypt_names gives what encrypt_name gives, in the same order, for lengths mixed and alike."""
+    names = list(filter(is_valid_name, names))
+    cipher = NameCipher(KEY, raw64)
+    assert cipher.encrypt_names(names, iv) == [cipher.encrypt_name(name, iv) for name in names]
+
+
 def test_the_same_name_differs_between_directories() -> None:
     """The directory IV is part of the encryption; without DirIV all directories are alike."""
     assert NAMES.encrypt_name(b"a", IV) != NAMES.encrypt_name(b"a", bytes(16))
@@ -120,6 +152,8 @@ def test_a_name_that_cannot_exist_is_not_encrypted(name: bytes) -> None:
     """UnencryptableName for what no directory can hold."""
     with pytest.raises(UnencryptableName):
         NAMES.encrypt_name(name, IV)
+    with pytest.raises(UnencryptableName):
+        NAMES.encrypt_names([b"a", name, b"c"], IV)
 
 
 @pytest.mark.parametrize("name", [b".", b"..", b"a/b", b"a\0b", b"/"])

@@ -109,6 +109,18 @@ def test_any_offset_resumes_behind_its_entry(descriptor: int, anew: bool) -> Non
         assert next(stream.entries(entries[place].offset)) == entries[place + 1]
 
 
+def test_batches_are_the_entries_many_at_a_time(descriptor: int) -> None:
+    """From any offset on, after other reads as well."""
+    stream = DirectoryStream(descriptor)
+    entries = list(stream.entries(0))
+    for at in (0, COUNT - 3, 1, 1700, COUNT // 2):
+        batches = list(stream.batches(entries[at].offset))
+        assert [entry for batch in batches for entry in batch] == entries[at + 1 :]
+        assert all(batches)
+    assert next(stream.batches(0))[0] == entries[0]
+    assert list(stream.batches(entries[-1].offset)) == []
+
+
 def test_the_last_offset_resumes_at_the_end(descriptor: int) -> None:
     """Behind the last entry there is nothing, however often one asks."""
     stream = DirectoryStream(descriptor)

@@ -163,10 +163,10 @@ def test_memory_is_bounded(tmp_path: Path, make: Make, monkeypatch: pytest.Monke
     paths = [shown_path(view, f"{number}") for number in range(100)]
     for _ in range(2):
         assert [view.plain(path) for path in paths] == [f"/{number}" for number in range(100)]
-        assert len(view._recent) + len(view._older) <= 20
+        assert len(view._known) <= 20
     for number in range(30):
         (tmp_path / (f"{number} " + "n" * 200)).touch()
     for number in range(30):
         name = f"{number} " + "n" * 200
         assert view.plain(shown_path(view, name)) == f"/{name}"
-    assert len(view._recent) + len(view._older) <= 20
+    assert len(view._known) <= 20

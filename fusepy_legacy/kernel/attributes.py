@@ -17,15 +17,19 @@ _MASK_32 = 0xFFFFFFFF
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
 
 
-class Renumbered:
-    """A file's status under another inode number and another device."""
+class Restated:
+    """A file's status under another inode number and device, or with another size."""
 
-    __slots__ = ("status", "st_ino", "st_dev")
+    __slots__ = ("status", "st_ino", "st_dev", "st_size", "st_blocks")
 
-    def __init__(self, status: os.stat_result, st_ino: int, st_dev: int) -> None:
+    def __init__(
+        self, status: os.stat_result, st_ino: int, st_dev: int, st_size: int, st_blocks: int
+    ) -> None:
         self.status = status
         self.st_ino = st_ino
         self.st_dev = st_dev
+        self.st_size = st_size
+        self.st_blocks = st_blocks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.status, name)
@@ -34,7 +38,8 @@ class Renumbered:
         # Copied as what it stands for: with all fields of this Python's stat_result.
         reduced: Any = self.status.__reduce__()
         fields, others = reduced[1]
-        return os.stat_result, ((fields[0], self.st_ino, self.st_dev, *fields[3:]), others)
+        fields = (fields[0], self.st_ino, self.st_dev, *fields[3:6], self.st_size, *fields[7:])
+        return os.stat_result, (fields, dict(others, st_blocks=self.st_blocks))
 
 
 class Attributer:
@@ -55,15 +60,15 @@ class Attributer:
         # Made from ten values, as filesystems do, it has None for what comes after them.
         if self._as_it_is and type(status) is os.stat_result and status.st_rdev is not None:
             return _from_stat_result(status)
-        number = 0
-        if not self.use_ino:
-            number = node_id
-        elif type(status) is Renumbered:
-            number, status = status.st_ino, status.status
+        shown = status
+        if type(status) is Restated:
+            status = status.status
         plain = type(status) is os.stat_result and status.st_rdev is not None
         attributes = _from_stat_result(status) if plain else _from_any(status)
-        if number:
-            attributes = (number,) + attributes[1:]
+        if shown is not status:
+            attributes = (shown.st_ino, shown.st_size, shown.st_blocks) + attributes[3:]
+        if not self.use_ino:
+            attributes = (node_id,) + attributes[1:]
         return self._changed(attributes) if self.changes else attributes
 
     def _changed(self, attributes: Attributes) -> Attributes:

@@ -20,7 +20,7 @@ class Operations:
     """
 
     def __init__(self, callbacks: Dict[str, Callback]) -> None:
-        self._callbacks = {name: _unwrapped(callback) for name, callback in callbacks.items()}
+        self._callbacks = {name: unwrapped(callback) for name, callback in callbacks.items()}
         self.methods = frozenset(
             name
             for name, callback in self._callbacks.items()
@@ -56,7 +56,8 @@ def call(callback: Callback, *arguments: Any) -> Any:
     return result
 
 
-def _unwrapped(callback: Callback) -> Callback:
+def unwrapped(callback: Callback) -> Callback:
+    """Return the handler in fuse-python's wrapper, or the handler itself where there is none."""
     if type(callback).__name__ == "ErrnoWrapper":
         return callback.func  # type: ignore[attr-defined, no-any-return]
     return callback

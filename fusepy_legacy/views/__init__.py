@@ -2,6 +2,7 @@
 
 encrypted           plain directories shown encrypted, read-only (reverse)
 names               which plain path an encrypted one means
+known_names         those of them that have lately been met
 virtual             what is in the encrypted view but not in the directory: gocryptfs.conf and the like
 identity            what tells files apart the same way at every mount
 decrypted           an encrypted directory shown plain, read and write (forward)

@@ -22,15 +22,17 @@ from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.root import Root
 from fusepy_legacy.views.identity import Identities, made_inode
-from fusepy_legacy.views.keyed import KeyedView
-from fusepy_legacy.views.names import Names
-from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, restated
+from fusepy_legacy.views.keyed import Callback, KeyedView
+from fusepy_legacy.views.names import HASHED, Names
+from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
 logger = logging.getLogger(__name__)
 
 _CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
 _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
+_DIRECT = ("fgetattr", "fstatat", "read")  # handlers of open files and directories
+_KIND = 0o170000  # S_IFMT of inode(7)
 
 # What a page in the kernel's cache was made of: the file's ID, its size and mtime.
 _Version = Tuple[bytes, int, int]
@@ -88,7 +90,7 @@ class EncryptedFile:
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, also of a file without a name."""
         status = self.root.shown(os.fstat(self.fd), self.fd)
-        return self.filesystem.attributes(self.path, self.plain, status)
+        return self.filesystem.shown_status(status)
 
     def release(self, flags: int) -> None:
         """Close the descriptor."""
@@ -116,12 +118,13 @@ class EncryptedDirectory:
         """Open the plain directory."""
         view = self.filesystem
         plain = view.plain(path)
+        self._path = path
         self._prefix, self._plain_prefix = path.rstrip("/") + "/", plain.rstrip("/") + "/"
-        self._iv = view.names.iv(path)
         self._virtual = list(view.virtual.entries(path))
         self._begins = array("Q", [0])  # where the plain directory goes on, entry by entry
         self._last = ("", "")  # what was yielded last: its name in the view, and its plain name
         self.directory = view.beneath.opendir(plain)
+        self._stat, self._shown_status = self.directory.stat, view.shown_status
 
     def readdir(self, offset: int) -> Iterator["Listed"]:
         """Yield what is in the directory, from `offset` on."""
@@ -140,39 +143,38 @@ class EncryptedDirectory:
     def _plain_entries(self, number: int, skip: bool, first: int) -> Iterator["Listed"]:
         """Yield from the plain entry with this number on; `skip`: its companion only."""
         view, begins = self.filesystem, self._begins
-        prefix, plain_prefix, iv = self._prefix, self._plain_prefix, self._iv
-        remember, show, hides = view.names.remember, view.names.shown, view.hides
-        for name, inode, kind, following in self.directory.entries(_signed(begins[number])):
-            number += 1
+        names, prefix = view.names, self._prefix
+        encrypted = not view.config.plaintext_names
+        top = self._plain_prefix == "/"
+        for batch in self.directory.batches(_signed(begins[number])):
             # Written again when it is read again: the directory may have changed.
-            begins[number : number + 1] = array("Q", [following & 0xFFFFFFFFFFFFFFFF])
+            following = array("Q", [entry.offset & 0xFFFFFFFFFFFFFFFF for entry in batch])
+            begins[number + 1 : number + 1 + len(batch)] = following
             position = first + 2 * number
-            if name in (".", ".."):
-                yield Listed(name, inode, kind, position)
-                continue
-            plain = plain_prefix + name
-            if hides(plain, kind):
+            number += len(batch)
+            directory = names.directory(self._path)
+            stored = names.stored(directory, [entry.name for entry in batch])
+            for (name, inode, kind, _), shown in zip(batch, stored):
+                position += 2
+                if top and view.hides(f"/{name}", kind):
+                    skip = False
+                    continue
+                hashed = shown.startswith(HASHED) and encrypted
+                if not skip:
+                    self._last = (shown, name)
+                    yield Listed(shown, inode, kind, position - hashed)
                 skip = False
-                continue
-            shown, whole = show(name, iv)
-            remember(prefix + shown, plain)
-            if not skip:
-                self._last = (shown, name)
-                yield Listed(shown, inode, kind, position - (whole is not None))
-            skip = False
-            if whole is not None:
-                shown = f"{shown}.name"
-                inode = made_inode(os.fsencode(prefix + shown))
-                yield Listed(shown, inode, stat.S_IFREG, position)
+                if hashed:
+                    shown = f"{shown}.name"
+                    inode = made_inode(os.fsencode(prefix + shown))
+                    yield Listed(shown, inode, stat.S_IFREG, position)
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes."""
-        path = self._prefix + name
         shown, plain_name = self._last
         if name != shown:
-            return self.filesystem.getattr(path)
-        status = self.directory.stat(plain_name)
-        return self.filesystem.attributes(path, self._plain_prefix + plain_name, status)
+            return self.filesystem.getattr(self._prefix + name)
+        return self._shown_status(self._stat(plain_name))
 
 
 class Listed:
@@ -250,6 +252,11 @@ class EncryptedView(KeyedView):
                     EXIT_MOUNTPOINT,
                 )
 
+    def _callbacks(self) -> Dict[str, Callback]:
+        # What is asked most, without a layer between: no error of theirs names a path.
+        direct = {name: self.methproxy.proxyclass(name) for name in _DIRECT}
+        return dict(super()._callbacks(), **direct)
+
     # Paths
 
     def plain(self, path: str) -> str:
@@ -276,17 +283,16 @@ class EncryptedView(KeyedView):
 
     # Attributes
 
-    def attributes(self, path: str, plain: str, status: os.stat_result) -> os.stat_result:
+    def shown_status(self, status: os.stat_result) -> os.stat_result:
         """Return what the view shows of a plain file's status."""
-        kind = stat.S_IFMT(status.st_mode)
-        size = status.st_size
+        kind = status.st_mode & _KIND
         if kind == stat.S_IFREG:
-            size = self.content.encrypted_size(size)
+            size = self.content.encrypted_size(status.st_size)
         elif kind == stat.S_IFLNK and not self.config.plaintext_names:
-            size = encrypted_target_size(self.content, self.name_cipher, size)
+            size = encrypted_target_size(self.content, self.name_cipher, status.st_size)
         else:
             return status
-        return restated(status, size, status.st_ino)
+        return resized(status, size)
 
     def is_as_seen(self, status: os.stat_result, ivs: reverse.FileIVs) -> bool:
         """Tell whether a file is still what the kernel's cached pages of it were made of.
@@ -310,7 +316,7 @@ class EncryptedView(KeyedView):
         if virtual is not None:
             return virtual.status
         plain = self.plain(path)
-        return self.attributes(path, plain, self.beneath.stat(plain))
+        return self.shown_status(self.beneath.stat(plain))
 
     def access(self, path: str, mode: int) -> None:
         """Raise EACCES unless the daemon's user may read, EROFS for writing."""

@@ -13,6 +13,8 @@ from typing import Any, Callable, Dict, Optional
 from fusepy_legacy.crypt.config import CONFIG_SIZE_MAX, Config, parse
 from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.errors import EXIT_CONFIG, EXIT_USAGE, MountError
+from fusepy_legacy.kernel.memory import collect_seldom
+from fusepy_legacy.kernel.operations import unwrapped
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.passthrough import Passthrough
 from fusepy_legacy.views import secrecy
@@ -89,6 +91,7 @@ class KeyedView(Passthrough):
         """Lock memory and start the clock, in the process that serves."""
         super().fsinit()
         secrecy.lock_memory()
+        collect_seldom()
         if self.idle is not None:
             threading.Thread(target=self._end_when_idle, name="idle", daemon=True).start()
 
@@ -107,6 +110,7 @@ class KeyedView(Passthrough):
 
     def _discreet(self, callback: Callback) -> Callback:
         """Return a handler whose errors name no plain path, because the log may show them."""
+        callback = unwrapped(callback)
 
         @functools.wraps(callback)
         def call(*arguments: Any, **named: Any) -> Any:

@@ -9,7 +9,7 @@ ask for names in the order of a listing, the search goes on a little behind what
 import errno
 import os
 import time
-from typing import Dict, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import Config
@@ -17,20 +17,24 @@ from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.crypt.names import (
     COMPANION_SUFFIX,
     DETERMINISTIC_IV,
+    LONG_NAME_PREFIX,
     NameCipher,
     is_companion,
     is_long_name,
 )
-from fusepy_legacy.root import Root, RootDirectory
-from fusepy_legacy.roots import Roots, VirtualListing
+from fusepy_legacy.root import Root
+from fusepy_legacy.roots import Roots
+from fusepy_legacy.views.known_names import KnownDirectory, KnownNames
 
-REMEMBERED = 16384  # paths, and as many again that have not been used lately
+REMEMBERED = 16384  # names, and as many again that have not been used lately
+_TOGETHER = 256  # names encrypted in one go: more take no less time each
 _AHEAD = 1024  # hashed names to learn behind the one searched for
 _SETTLED = 2.0  # seconds; within them a directory may change without its times changing
 _MISSES = 1024
 
+HASHED = os.fsdecode(LONG_NAME_PREFIX)  # what hashes begin with; no other encrypted name has a dot
+
 _Version = Tuple[int, int]
-_Opened = Union[RootDirectory, VirtualListing]
 
 
 class Shown(NamedTuple):
@@ -49,16 +53,47 @@ class Names:
         self._plaintext = config.plaintext_names
         self._directory_ivs = config.directory_ivs
         self._longest = cipher.long_name_max
-        self._recent: Dict[str, str] = {}
-        self._older: Dict[str, str] = {}
+        self._known = KnownNames(REMEMBERED, KnownDirectory("/", self.iv("/")))
         self._misses: Dict[str, _Version] = {}
 
     def plain(self, path: str) -> str:
         """Return the plain path; ENOENT for a name that is none of this view."""
         if self._plaintext or path == "/":
             return path
-        found = self._recent.get(path) or self._recall(path)
-        return found if found is not None else self._translate(path)
+        above, _, name = path.rpartition("/")
+        directory = self._known.find(above) or self._walk(above)
+        return directory.prefix + self._name(directory, above, name)
+
+    def directory(self, path: str) -> KnownDirectory:
+        """Return a directory of the view; ENOENT for one that it has not.
+
+        It is good for one listing: ask again, and what is known of it is not forgotten.
+        """
+        above = path.rstrip("/")
+        return self._known.find(above) or self._walk(above)
+
+    def stored(self, directory: KnownDirectory, names: Sequence[str]) -> List[str]:
+        """Return what the plain names of a directory are called in the view."""
+        if self._plaintext:
+            return list(names)
+        found = self._known.stored(directory, names)
+        if None in found:
+            missing = [name for name, known in zip(names, found) if known is None]
+            shown = self._encrypt(missing, directory.iv)
+            self._known.remember(directory, missing, shown)
+            following = iter(shown)
+            return [next(following) if known is None else known for known in found]
+        return found  # type: ignore[return-value]
+
+    def _encrypt(self, names: Sequence[str], iv: bytes) -> List[str]:
+        # Coded in one piece each way: no name has a NUL.
+        plain = os.fsencode("\0".join(names)).split(b"\0")
+        stored_name, longest = self._cipher.stored_name, self._longest
+        found: List[bytes] = []
+        for start in range(0, len(plain), _TOGETHER):
+            whole = self._cipher.encrypt_names(plain[start : start + _TOGETHER], iv)
+            found += [name if len(name) <= longest else stored_name(name) for name in whole]
+        return b"\0".join(found).decode("ascii").split("\0")
 
     def shown(self, name: str, iv: bytes) -> Shown:
         """Return what a plain name is called in the view's directory whose IV this is."""
@@ -82,46 +117,45 @@ class Names:
         name = os.fsencode(plain.rpartition("/")[2])
         return plain, self._cipher.encrypt_name(name, self.iv(directory or "/"))
 
-    def remember(self, path: str, plain: str) -> None:
-        """Take note of what an encrypted path means."""
-        self._recent[path] = plain
-        if len(self._recent) >= REMEMBERED:
-            self._older, self._recent = self._recent, {}
-
-    def _recall(self, path: str) -> Optional[str]:
-        plain = self._older.get(path)
-        if plain is not None:
-            self.remember(path, plain)
-        return plain
-
-    def _translate(self, path: str) -> str:
-        """Walk down from the nearest directory that is known: a path may have thousands of components."""
+    def _walk(self, path: str) -> KnownDirectory:
+        """Go down from the nearest directory that is known: a path may have thousands of components."""
         components = []
-        above, plain = path, None
-        while plain is None:
+        above, directory = path, None
+        while directory is None:
             above, _, name = above.rpartition("/")
             components.append(name)
-            plain = "" if not above else self._recent.get(above) or self._recall(above)
+            directory = self._known.find(above)
         for name in reversed(components):
-            plain = f"{plain}/{self._decrypt(above, plain, name)}"
+            plain = directory.prefix + self._name(directory, above, name)
             above = f"{above}/{name}"
-            self.remember(above, plain)
-        return plain
+            directory = self._known.enter(above, f"{plain}/", self.iv(above))
+        return directory
 
-    def _decrypt(self, above: str, plain_above: str, stored: str) -> str:
+    def _name(self, directory: KnownDirectory, above: str, stored: str) -> str:
+        """Return the plain name of an entry of a directory, whose path in the view is `above`."""
+        if self._plaintext:
+            return stored
+        found = self._known.plain(directory, stored)
+        if found is None:
+            found = self._decrypt(directory, above, stored)
+            self._known.remember(directory, (found,), (stored,))
+        return found
+
+    def _decrypt(self, directory: KnownDirectory, above: str, stored: str) -> str:
         name = os.fsencode(stored)
         if is_long_name(name):
-            return self._search(above or "/", plain_above or "/", stored)
+            return self._search(directory, above, stored)
         if len(name) <= self._longest and not is_companion(name):
             try:
-                return os.fsdecode(self._cipher.decrypt_name(name, self.iv(above or "/")))
+                return os.fsdecode(self._cipher.decrypt_name(name, directory.iv))
             except CryptError:
                 pass
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    def _search(self, directory: str, plain: str, stored: str) -> str:
+    def _search(self, directory: KnownDirectory, above: str, stored: str) -> str:
         """Find the plain name whose hash this is; ENOENT, without reading the directory twice for it."""
-        key = f"{directory}/{stored}"
+        key = f"{above}/{stored}"
+        plain = directory.prefix.rstrip("/") or "/"
         status = self._beneath.stat(plain)
         version = (status.st_mtime_ns, status.st_ctime_ns)
         if self._misses.get(key) != version:
@@ -134,29 +168,26 @@ class Names:
                 self._misses[key] = version
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    def _scan(self, directory: str, plain: str, stored: str) -> Optional[str]:
+    def _scan(self, directory: KnownDirectory, plain: str, stored: str) -> Optional[str]:
         found = None
         left = _AHEAD
         opened = self._beneath.opendir(plain)
         try:
-            for name, shown in self._long_names(opened, self.iv(directory)):
-                self.remember(f"{directory.rstrip('/')}/{shown}", f"{plain.rstrip('/')}/{name}")
-                if shown == stored:
-                    found = name
-                elif found is not None:
-                    left -= 1
-                    if not left:
+            for batch in opened.batches(0):
+                names = [entry.name for entry in batch if self._may_be_hashed(entry.name)]
+                shown = self.stored(directory, names)
+                if found is None and stored in shown:
+                    place = shown.index(stored)
+                    found = names[place]
+                    left += place
+                if found is not None:
+                    left -= len(names)
+                    if left <= 0:
                         break
         finally:
             opened.close()
         return found
 
-    def _long_names(
-        self, directory: Union[RootDirectory, VirtualListing], iv: bytes
-    ) -> Iterator[Tuple[str, str]]:
-        for entry in directory.entries(0):
-            # No name is hashed whose base64 is not longer than the limit: 4 characters for 3 bytes.
-            if len(os.fsencode(entry.name)) * 4 // 3 + 24 > self._longest:
-                shown = self.shown(entry.name, iv)
-                if shown.whole is not None:
-                    yield entry.name, shown.stored
+    def _may_be_hashed(self, name: str) -> bool:
+        # No name is hashed whose base64 is not longer than the limit: 4 characters for 3 bytes.
+        return len(os.fsencode(name)) * 4 // 3 + 24 > self._longest

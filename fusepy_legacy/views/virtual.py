@@ -7,10 +7,11 @@ nothing that helps without the password.
 
 import os
 import stat
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, cast
 
 from fusepy_legacy.crypt.config import CONFIG_FILE, Config
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, is_companion
+from fusepy_legacy.kernel.attributes import Restated
 from fusepy_legacy.views.identity import made_inode
 from fusepy_legacy.views.keyed import read_config
 from fusepy_legacy.views.names import Names
@@ -100,31 +101,20 @@ class VirtualFiles:
 
 def _virtual(path: str, owner: os.stat_result, content: bytes, mode: int = _MODE) -> VirtualFile:
     """Return a virtual file with the owner and the times of another file."""
-    fields, others = _fields(owner)
+    reduced: Any = owner.__reduce__()
+    fields, others = reduced[1]
     size = len(content)
-    others.update(st_blocks=blocks(size), st_rdev=0)
+    others.update(st_blocks=(size + 511) // 512, st_rdev=0)
     mine = (mode, made_inode(os.fsencode(path)), fields[2], 1, fields[4], fields[5], size)
     return VirtualFile(os.stat_result(mine + fields[7:], others), content)
 
 
-def restated(status: os.stat_result, size: int, inode: int) -> os.stat_result:
-    """Return a status with another size and inode number, and the space that such a file takes.
+def resized(status: os.stat_result, size: int) -> os.stat_result:
+    """Return a status with another size, and the space that such a file takes.
 
     st_blocks must not say of a sparse file that it is one: GNU tar's --sparse takes 0 for a file of
     nothing but zeros, and does not read it.
     """
-    fields, others = _fields(status)
-    others["st_blocks"] = blocks(size)
-    return os.stat_result((fields[0], inode, *fields[2:6], size, *fields[7:]), others)
-
-
-def _fields(status: os.stat_result) -> Tuple[Tuple[int, ...], Dict[str, Any]]:
-    """Return what a status is made of: its ten numbers, and the rest by name, nanoseconds among it."""
-    reduced: Any = status.__reduce__()
-    fields, others = reduced[1]
-    return fields, others
-
-
-def blocks(size: int) -> int:
-    """Return st_blocks of a file without holes, in 512 bytes."""
-    return (size + 511) // 512
+    plain = status.status if isinstance(status, Restated) else status
+    restated = Restated(plain, status.st_ino, status.st_dev, size, (size + 511) // 512)
+    return cast(os.stat_result, restated)
