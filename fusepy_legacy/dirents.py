@@ -30,11 +30,12 @@ class DirectoryStream:
     """The entries of an open directory, in the backing filesystem's order, "." and ".." included.
 
     It borrows the descriptor. One thread at a time may read it; the kernel sees to that for the requests
-    of one open directory.
+    of one open directory. The inode numbers are those of the filesystem, with `bits` flipped.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, bits: int = 0) -> None:
         self.descriptor = descriptor
+        self._bits = bits
         self._buffer = ctypes.create_string_buffer(_BUFFER_SIZE)
         self._batch: List[Dirent] = []
         self._start = 0  # the offset of the batch's first entry
@@ -90,7 +91,7 @@ class DirectoryStream:
     def _read(self) -> List[Dirent]:
         length = syscalls.getdents64(self.descriptor, self._buffer)
         records = self._buffer.raw[:length]
-        encoding = sys.getfilesystemencoding()
+        encoding, bits = sys.getfilesystemencoding(), self._bits
         unpack, new = _HEADER.unpack_from, tuple.__new__  # which a NamedTuple's own __new__ calls
         batch = []
         position = 0
@@ -100,6 +101,6 @@ class DirectoryStream:
             name = records[start : records.index(b"\0", start)]
             # DT_ constants are the S_IF ones, shifted (readdir(3): IFTODT).
             text = name.decode(encoding, "surrogateescape")
-            batch.append(new(Dirent, (text, ino, kind << 12, offset)))
+            batch.append(new(Dirent, (text, ino ^ bits, kind << 12, offset)))
             position += record_length
         return batch

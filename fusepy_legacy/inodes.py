@@ -13,7 +13,7 @@ ones. A filesystem without an fsid is known by its device number; each is on Pyt
 import hashlib
 import os
 import threading
-from typing import Dict, cast
+from typing import Dict
 
 from fusepy_legacy.kernel.attributes import Restated
 
@@ -60,5 +60,6 @@ def _value(identity: int) -> int:
 def numbered(status: os.stat_result, number: int, device: int) -> os.stat_result:
     """Return the attributes, by name, with another inode number and another device."""
     # A real stat_result would have to be made from all fields of any Python's, which takes 1.6 µs.
-    restated = Restated(status, number, device, status.st_size, status.st_blocks)
-    return cast(os.stat_result, restated)
+    return Restated(  # type: ignore[return-value]
+        status, number, device, status.st_size, status.st_blocks
+    )

@@ -78,8 +78,8 @@ class PassthroughFile(_Opened):
         """Open a file, or create it with `mode`: open(2)."""
         # O_DIRECT asks for aligned buffers, which Python's are not; it holds between program and kernel.
         flags &= ~os.O_DIRECT
-        self.root = self.filesystem.beneath.at(path, making=bool(mode))
-        self.fd = self.filesystem.open_beneath(path, flags, *mode)
+        self.root, inner = self.filesystem.beneath.locate(path, making=bool(mode))
+        self.fd = self.filesystem.open_beneath(self.root, inner, flags, *mode)
         self.root.opened()
 
     def fileno(self) -> int:
@@ -391,14 +391,14 @@ class Passthrough(Filesystem):
         if sources and self.root is None and not (self.roots and sources[0] == "none"):
             self.root = sources[0]
 
-    def open_beneath(self, path: str, flags: int, *mode: int) -> int:
-        """Open or create a file below the root; what is created belongs to the caller."""
+    def open_beneath(self, root: Root, path: str, flags: int, *mode: int) -> int:
+        """Open or create a file by its path in a root; what is created belongs to the caller."""
         if not mode:
-            return self.beneath.open(path, flags)
+            return root.open(path, flags)
         if flags & os.O_TMPFILE != os.O_TMPFILE:
             flags |= os.O_CREAT
         with ActingAs(self.caller(), mode[0]):
-            return self.beneath.open(path, flags, mode[0])
+            return root.open(path, flags, mode[0])
 
     def tmpfile(self, path: str, flags: int, mode: int) -> PassthroughFile:
         """Open a new file without a name in a directory: open(2), O_TMPFILE."""

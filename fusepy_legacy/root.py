@@ -77,7 +77,7 @@ class Root(Beneath):
         if number == 0:
             self.numbers.keep(self.device)
         self.bits = self.numbers.learn(self.device, self.descriptor)
-        self._device = self.device | self._number
+        self._device = self.shown_device(self.device)
         # Most files need no look at the rules, and most mounts have none.
         self._hides = rules.one_file_system or rules.exclusion is not None
         self._as_it_is = not self.bits and not self._number
@@ -102,9 +102,13 @@ class Root(Beneath):
 
     # Who has files open here
 
-    def at(self, path: str, making: bool = False) -> "Root":
-        """Return the root that a path is in, or is to be made in."""
+    def at(self, path: str) -> "Root":
+        """Return the root that a path is in."""
         return self
+
+    def locate(self, path: str, making: bool = False) -> "Tuple[Root, str]":
+        """Return the root that a path is in, or is to be made in, and the path in it."""
+        return self, path
 
     def common(self, old: str, new: str) -> "Tuple[Root, str, str]":
         """Return the root that both names are in, and the paths in it."""
@@ -125,7 +129,7 @@ class Root(Beneath):
 
     def shown_ids(self, device: int, number: int) -> List[FileId]:
         """Return what identifies a file of the filesystem `device` as `stat` shows it, if it is in here."""
-        return [(device | self._number, number ^ self.numbers.bits.get(device, 0))]
+        return [(self.shown_device(device), number ^ self.numbers.bits.get(device, 0))]
 
     # Looking
 
@@ -152,11 +156,11 @@ class Root(Beneath):
                 return status
             return numbered(status, status.st_ino ^ self.bits, self._device)
         bits = self.numbers.learn(device, descriptor)
-        return numbered(status, status.st_ino ^ bits, device | self._number)
+        return numbered(status, status.st_ino ^ bits, self.shown_device(device))
 
-    def shows_as_it_is(self, device: int) -> bool:
-        """Tell whether a filesystem's files are shown with the numbers that they have."""
-        return self._as_it_is and device == self.device
+    def shown_device(self, device: int) -> int:
+        """Return the st_dev under which the files of a filesystem are shown."""
+        return device | self._number
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
@@ -322,11 +326,12 @@ class RootDirectory:
         try:
             self._device = os.fstat(self.descriptor).st_dev
             self._bits = root.numbers.learn(self._device, self.descriptor)
-            self._as_it_is = root.shows_as_it_is(self._device)
         except BaseException:
             os.close(self.descriptor)
             raise
-        self._stream = DirectoryStream(self.descriptor)
+        self._shown_device = root.shown_device(self._device)
+        self._as_it_is = not self._bits and self._shown_device == self._device
+        self._stream = DirectoryStream(self.descriptor, self._bits)
 
     def entries(self, offset: int) -> Iterator[Dirent]:
         """Yield the entries from `offset` on, as DirectoryStream does."""
@@ -334,8 +339,6 @@ class RootDirectory:
         entries = self._stream.entries(offset)
         if rules.one_file_system or rules.exclusion is not None:
             entries = filter(self._is_shown, entries)
-        if self._bits:
-            entries = map(self._numbered, entries)
         return entries
 
     def batches(self, offset: int) -> Iterator[List[Dirent]]:
@@ -345,8 +348,6 @@ class RootDirectory:
         for batch in self._stream.batches(offset):
             if filtered:
                 batch = list(filter(self._is_shown, batch))
-            if self._bits:
-                batch = list(map(self._numbered, batch))
             yield batch
 
     def stat(self, name: str) -> os.stat_result:
@@ -358,7 +359,7 @@ class RootDirectory:
         if status.st_dev == self._device:
             if self._as_it_is:
                 return status
-            return self.root.shown(status, self.descriptor)
+            return numbered(status, status.st_ino ^ self._bits, self._shown_device)
         return self.root.stat(f"{self.path}/{name}")
 
     def fstat(self) -> os.stat_result:
@@ -387,9 +388,6 @@ class RootDirectory:
         if self.root.rules.one_file_system and self._device != self.root.device:
             return False
         return self.root.is_shown(self.path, self.descriptor, entry)
-
-    def _numbered(self, entry: Dirent) -> Dirent:
-        return Dirent(entry.name, entry.ino ^ self._bits, entry.type, entry.offset)
 
 
 def _kind(status: os.stat_result) -> int:

@@ -306,14 +306,18 @@ class Roots:
             return root, path[end:] if end >= 0 else "/"
         return directory, ""
 
-    def at(self, path: str, making: bool = False) -> Root:
-        """Return the root that a path is in, or is to be made in.
+    def at(self, path: str) -> Root:
+        """Return the root that a path is in; ENOENT or EISDIR when that is none."""
+        return self.locate(path)[0]
+
+    def locate(self, path: str, making: bool = False) -> Tuple[Root, str]:
+        """Return the root that a path is in, or is to be made in, and the path in it.
 
         ENOENT, EISDIR or EROFS when that is none.
         """
         found, rest = self._find(path)
         if isinstance(found, Root):
-            return found
+            return found, path if isinstance(path, Held) else rest
         if making:
             self._root_to_change(path)
         raise error(errno.ENOENT if rest else errno.EISDIR, path)
@@ -437,6 +441,11 @@ class Roots:
 
         Two roots are as two filesystems.
         """
+        end = old.find("/", 1)
+        if end > 0 and new.startswith(old[: end + 1]):
+            direct = self._table.direct.get(old[1:end])
+            if direct is not None:
+                return direct, old[end:], new[end:]
         root, old_rest = self._root_to_change(old)
         other, new_rest = self._root_to_change(new)
         if root is not other:

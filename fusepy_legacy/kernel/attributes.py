@@ -53,22 +53,20 @@ class Attributer:
         self.uid: Optional[int] = int(options["uid"]) if "uid" in options else None
         self.gid: Optional[int] = int(options["gid"]) if "gid" in options else None
         self.changes = (self.permissions, self.uid, self.gid) != (None, None, None)
-        self._as_it_is = self.use_ino and not self.changes
 
     def __call__(self, status: Any, node_id: int) -> Attributes:
         """Return the attributes; without use_ino the inode number is the node's id."""
-        # Made from ten values, as filesystems do, it has None for what comes after them.
-        if self._as_it_is and type(status) is os.stat_result and status.st_rdev is not None:
-            return _from_stat_result(status)
         shown = status
         if type(status) is Restated:
             status = status.status
-        plain = type(status) is os.stat_result and status.st_rdev is not None
-        attributes = _from_stat_result(status) if plain else _from_any(status)
-        if shown is not status:
-            attributes = (shown.st_ino, shown.st_size, shown.st_blocks) + attributes[3:]
-        if not self.use_ino:
-            attributes = (node_id,) + attributes[1:]
+        # Made from ten values, as filesystems do, it has None for what comes after them.
+        if type(status) is os.stat_result and status.st_rdev is not None:
+            number = shown.st_ino if self.use_ino else node_id
+            attributes = _from_stat_result(status, number, shown.st_size, shown.st_blocks)
+        else:
+            attributes = _from_any(shown)
+            if not self.use_ino:
+                attributes = (node_id,) + attributes[1:]
         return self._changed(attributes) if self.changes else attributes
 
     def _changed(self, attributes: Attributes) -> Attributes:
@@ -80,14 +78,14 @@ class Attributer:
         return tuple(values)
 
 
-def _from_stat_result(status: os.stat_result) -> Attributes:
+def _from_stat_result(status: os.stat_result, number: int, size: int, blocks: int) -> Attributes:
     atime, atime_nsec = divmod(status.st_atime_ns, _SECOND)
     mtime, mtime_nsec = divmod(status.st_mtime_ns, _SECOND)
     ctime, ctime_nsec = divmod(status.st_ctime_ns, _SECOND)
     return (
-        status.st_ino,
-        status.st_size,
-        status.st_blocks,
+        number,
+        size,
+        blocks,
         atime,
         mtime,
         ctime,

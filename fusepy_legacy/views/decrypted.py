@@ -270,14 +270,14 @@ class DecryptedView(KeyedView):
 
     # Names
 
-    def open_beneath(self, path: str, flags: int, *mode: int) -> int:
+    def open_beneath(self, root: Root, path: str, flags: int, *mode: int) -> int:
         """Open or create a file; what is created belongs to the caller."""
         if not mode and flags & os.O_ACCMODE == os.O_RDWR:
             return self._open_for_both(path, flags)
         if not mode or flags & os.O_TMPFILE == os.O_TMPFILE:
-            return super().open_beneath(path, flags, *mode)
+            return super().open_beneath(root, path, flags, *mode)
         with self.changing(made=[path]):
-            return super().open_beneath(path, flags, *mode)
+            return super().open_beneath(root, path, flags, *mode)
 
     def _open_for_both(self, path: str, flags: int) -> int:
         """Open for reading and writing a file that one may perhaps only write.
