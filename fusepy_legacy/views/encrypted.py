@@ -85,6 +85,9 @@ class EncryptedFile:
             data += more
         if not self.changed:
             self._compare()
+        # Here and by nobody else: `cryptography` holds the GIL, so two threads make 744 MB/s of 681, and a
+        # second process with half of each read made 468 of the view's 489 on two CPUs, one of which the
+        # program has: bringing the halves over costs what it saves.
         return reverse.encrypt_range(content, self.ivs, offset, length, data)
 
     def fgetattr(self) -> os.stat_result:
