@@ -75,9 +75,8 @@ class Layout:
 
     def encrypted_size(self, size: int) -> int:
         """Return the encrypted size of a file of `size` bytes; `OutOfRange` past off_t."""
-        _check_range(size, 0)
-        if size == 0:
-            return 0
+        if size <= 0:
+            return _check_range(size, 0)
         blocks = -(-size // BLOCK_SIZE)
         return _check_range(HEADER_SIZE + size + blocks * self.overhead, 0)
 

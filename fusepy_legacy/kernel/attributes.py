@@ -13,6 +13,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 Attributes = Tuple[int, ...]
 
 _SECOND = 1000000000
+_TYPE = 0o170000  # S_IFMT, inode(7)
 _MASK_32 = 0xFFFFFFFF
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
 
@@ -142,4 +143,4 @@ def time_of(status: Any, name: str) -> Tuple[int, int]:
 
 def links_of(attributes: Attributes) -> int:
     """Return st_nlink, or 0 for a directory, whose links are not names."""
-    return 0 if stat.S_ISDIR(attributes[9]) else attributes[10]
+    return 0 if attributes[9] & _TYPE == stat.S_IFDIR else attributes[10]

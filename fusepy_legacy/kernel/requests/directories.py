@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.handles import Handle
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
 
 _UNKNOWN_INO = 0xFFFFFFFF  # libfuse's number for an entry without one: lib/fuse.c
-_NO_ENTRY = (0,) * 22  # an ENTRY_OUT that says: look it up when you need it
+_ZEROS = bytes(8)
+_NO_ENTRY = bytes(abi.ENTRY_OUT.size)  # an ENTRY_OUT that says: look it up when you need it
 
 
 class Listing:
@@ -117,55 +118,66 @@ def node_ids(body: bytes) -> Iterator[int]:
 
 def _read(engine: "Engine", handle: Handle, offset: int, size: int, plus: bool) -> bytes:
     listing = handle.listing
+    look_up = _lookup_of(engine, handle) if plus else None
+    has_ino = engine.use_ino or "readdir_ino" in engine.options
     head = abi.DIRENTPLUS.size if plus else abi.DIRENT.size
-    reply = bytearray()
+    pack = abi.DIRENT.pack
+    parts: List[bytes] = []
+    length = 0
     try:
         for entry in _entries(engine, handle, listing, offset):
             name = os.fsencode(entry.name)
-            end = len(reply) + abi.record_align(head + len(name))
-            if end > size:
+            unpadded = head + len(name)
+            padding = -unpadded % 8
+            if length + unpadded + padding > size:
                 listing.pending.append(entry)
                 break
-            known: bytes = b""
-            if plus:
-                known = _look_up(engine, handle, entry.name)
-            kind = entry.type >> 12 & 0o17
-            reply += known
-            reply += abi.DIRENT.pack(_ino(engine, entry), entry.offset, len(name), kind)
-            reply += name
-            reply += bytes(end - len(reply))
+            ino = int(entry.ino) if has_ino and entry.ino else _UNKNOWN_INO
+            dirent = pack(ino, entry.offset, len(name), entry.type >> 12 & 0o17)
+            if look_up is not None:
+                parts.append(look_up(entry.name))
+            parts += dirent, name, _ZEROS[:padding]
+            length += unpadded + padding
             listing.offset = entry.offset
     except OSError as error:
-        if not reply:
+        if not parts:
             raise
         # The entries before the error count already; the error is for the next request.
         listing.pending.append(error)
     except BaseException:
-        for node_id in node_ids(bytes(reply)) if plus else ():
+        for node_id in node_ids(b"".join(parts)) if plus else ():
             engine.nodes.forget(node_id, 1)
         raise
-    return bytes(reply)
+    return b"".join(parts)
 
 
-def _ino(engine: "Engine", entry: Any) -> int:
-    if entry.ino and (engine.use_ino or "readdir_ino" in engine.options):
-        return int(entry.ino)
-    return _UNKNOWN_INO
+def _lookup_of(engine: "Engine", handle: Handle) -> Callable[[str], bytes]:
+    """Return what gives ENTRY_OUT for an entry: one without a node when it cannot be had, or need not be."""
+    parent = handle.node
+    status_of = _status_of_entry(engine, handle)
+
+    def look_up(name: str) -> bytes:
+        if name == "." or name == "..":
+            return _NO_ENTRY
+        try:
+            status = status_of(name)
+        except OSError:
+            return _NO_ENTRY
+        return engine.found(parent, name, status)[1]
+
+    return look_up
 
 
-def _look_up(engine: "Engine", handle: Handle, name: str) -> bytes:
-    """Return ENTRY_OUT for an entry; one without a node when it cannot be had, or need not be."""
-    if name in (".", ".."):
-        return abi.ENTRY_OUT.pack(*_NO_ENTRY)
-    operations = engine.operations
-    try:
-        if operations.fstatat is not None and handle.arguments:
-            status = call(operations.fstatat, handle.path, name, *handle.arguments)
-        else:
-            status = call(engine.required("getattr"), engine.child_path(handle.node, name))
-    except OSError:
-        return abi.ENTRY_OUT.pack(*_NO_ENTRY)
-    return engine.entry(handle.node, name, status)
+def _status_of_entry(engine: "Engine", handle: Handle) -> Callable[[str], Any]:
+    """Return what gives the status of an entry, from the open directory where that is possible."""
+    operations, parent = engine.operations, handle.node
+    fstatat = operations.fstatat
+    if fstatat is None or not handle.arguments:
+        return lambda name: call(engine.required("getattr"), engine.child_path(parent, name))
+    if "fstatat" in operations.methods:
+        method: Callable[[str], Any] = handle.object.fstatat
+        return method
+    return lambda name: call(fstatat, handle.path, name, *handle.arguments)
 
 
 def _entries(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> Iterator[Any]:
