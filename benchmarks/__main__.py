@@ -159,8 +159,8 @@ class Benchmark:
 
     def _measure_place(self, place: str, base: Path, first: bool) -> None:
         """Memory and idling are a matter of the program, not of the place: once, at the first."""
-        root = base / "root"
-        root.mkdir()
+        root = base / "above" / "root"
+        root.mkdir(parents=True)
         _spread_directories(root)
         with _undone_undisturbed() as stack:
             serving = list(self._serve(root, base, stack))

@@ -27,12 +27,14 @@ class Candidate(NamedTuple):
     """A program that serves `{mountpoint}` in the foreground; without a command, the directory itself.
 
     With `roots`, `{mountpoint}.ini` is a roots file with these labels; the last one is of the root that is
-    measured, the others are of empty directories.
+    measured, the others are of empty directories. With `below`, `{above}` is shown, the directory that the
+    measured one is in.
     """
 
     name: str
     command: Tuple[str, ...]
     roots: Tuple[str, ...] = ()
+    below: bool = False
 
 
 def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
@@ -51,6 +53,8 @@ def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
             (*_PASSTHROUGH, "roots={mountpoint}.ini,allow_other,engine=kernel"),
             roots=("other", "measured"),
         ),
+        # What roots is to be compared with: a single root whose paths are as long as those under a label.
+        Candidate("deeper", (*_PASSTHROUGH, "root={above},allow_other,engine=kernel"), below=True),
     ]
     if passthrough_hp is not None:
         options = ("--foreground", "-o", "allow_other")
@@ -96,12 +100,16 @@ class Serving:
 
     def __init__(self, candidate: Candidate, root: Path, mountpoint: Path) -> None:
         self.name = candidate.name
-        self.directory = mountpoint.joinpath(*candidate.roots[-1:]) if candidate.command else root
+        self.directory = root
+        if candidate.command:
+            below = (root.name,) if candidate.below else candidate.roots[-1:]
+            self.directory = mountpoint.joinpath(*below)
         self._root = root
         self._roots = candidate.roots
         self._mountpoint = mountpoint
         self._command = [
-            word.format(root=root, mountpoint=mountpoint) for word in candidate.command
+            word.format(root=root, above=root.parent, mountpoint=mountpoint)
+            for word in candidate.command
         ]
         self._process: Optional[subprocess.Popen[bytes]] = None
 

@@ -168,6 +168,7 @@ def test_candidates_can_be_added() -> None:
         "kernel",
         "no_kernel_io",
         "roots",
+        "deeper",
     ]
     assert candidates("hp")["passthrough_hp"].command[0] == os.path.abspath("hp")
     parsed = parse_candidate("mine=run 'a b' {root} {mountpoint}")
