@@ -70,9 +70,9 @@ class PassthroughFile(_Opened):
     and `write`.
     """
 
-    kernel_io = (
-        True  # of this class's read and write; a subclass that overrides one is asked as ever
-    )
+    # Of this class's read and write; a subclass that overrides one is asked as ever.
+    kernel_io = True
+    _writes = True  # of one who does without this __init__
 
     def __init__(self, path: str, flags: int, *mode: int) -> None:
         """Open a file, or create it with `mode`: open(2)."""
@@ -80,6 +80,7 @@ class PassthroughFile(_Opened):
         flags &= ~os.O_DIRECT
         self.root, inner = self.filesystem.beneath.locate(path, making=bool(mode))
         self.fd = self.filesystem.open_beneath(self.root, inner, flags, *mode)
+        self._writes = flags & os.O_ACCMODE != os.O_RDONLY
         self.root.opened()
 
     def fileno(self) -> int:
@@ -106,6 +107,8 @@ class PassthroughFile(_Opened):
 
     def flush(self) -> None:
         """Report what close(2) reports, such as a late EDQUOT or EIO; called at each close of a program."""
+        if not self._writes:
+            return
         try:
             duplicate = os.dup(self.fd)
         except OSError as error:
