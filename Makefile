@@ -10,6 +10,9 @@ TESTS ?= tests
 BUILD_PACKAGES = gcc pkg-config libfuse-dev fuse3 python3-dev python3-venv git
 TEST_PACKAGES = acl attr borgbackup gocryptfs rdiff-backup restic rsync sqlite3 util-linux
 
+# Python 3.6 comes with one that takes the newest release even if that does not run on it.
+PIP = "pip >= 21, < 22; python_version < '3.7'" "pip; python_version >= '3.7'"
+
 BENCH_PACKAGES = bindfs encfs gocryptfs
 
 .PHONY: demo test bench lint format clean
@@ -44,7 +47,7 @@ clean:
 $(VENV)/bin/python:
 	sh .ci/packages $(BUILD_PACKAGES)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --upgrade $(PIP)
 
 # Editable, so that the tests and the demo see the sources as they are.
 $(VENV)/.installed: $(VENV)/bin/python setup.cfg
