@@ -2,17 +2,22 @@
 
 import inspect
 import pathlib
+import sys
 from types import ModuleType
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 Check = Callable[[pathlib.Path, pathlib.Path], None]
 
 
-def stock_cannot(reason: str) -> Callable[[Check], Check]:
-    """Mark a check that fails on the stock engine; the reason is in its attribute stock_cannot."""
+def stock_cannot(reason: str, before: Tuple[int, ...] = ()) -> Callable[[Check], Check]:
+    """Mark a check that fails on the stock engine; the reason is in its attribute stock_cannot.
+
+    With `before`, a version of Python, from that one on it holds.
+    """
 
     def mark(check: Check) -> Check:
-        check.stock_cannot = reason  # type: ignore[attr-defined]
+        if not before or sys.version_info < before:
+            check.stock_cannot = reason  # type: ignore[attr-defined]
         return check
 
     return mark
