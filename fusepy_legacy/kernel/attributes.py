@@ -43,6 +43,14 @@ class Restated:
         return os.stat_result, (fields, dict(others, st_blocks=self.st_blocks))
 
 
+def with_size(status: os.stat_result, size: int, blocks: int) -> os.stat_result:
+    """Return a file's attributes, by name, with another size and other blocks of 512 bytes."""
+    plain = status.status if isinstance(status, Restated) else status
+    return Restated(  # type: ignore[return-value]
+        plain, status.st_ino, status.st_dev, size, blocks
+    )
+
+
 class Attributer:
     """Turns a status into the wire's attributes, with what the mount options change of them."""
 

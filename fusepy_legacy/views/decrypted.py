@@ -10,6 +10,7 @@ The steps are in such an order that whoever dies in between loses nothing that w
 """
 
 import errno
+import functools
 import logging
 import os
 import stat
@@ -22,6 +23,7 @@ from fusepy_legacy.crypt.errors import CryptError, OutOfRange, UnencryptableName
 from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target, encrypt_target
 from fusepy_legacy.crypt.names import ATTRIBUTE_PREFIX, PLAIN_ATTRIBUTES, NameCipher
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
+from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.passthrough import PassthroughDirectory, PassthroughFile
@@ -41,6 +43,8 @@ from fusepy_legacy.views.stored_names import StoredNames
 from fusepy_legacy.views.stored_paths import CONFIG_NAME, PlainPaths, StoredPaths
 
 logger = logging.getLogger(__name__)
+
+_ATTRIBUTES = 256  # names whose encrypted form is remembered
 
 
 class DecryptedFile(PassthroughFile):
@@ -92,7 +96,7 @@ class DecryptedFile(PassthroughFile):
 
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, with the size of the plaintext."""
-        return self.root.shown(self.filesystem.with_plain_size(os.fstat(self.fd)), self.fd)
+        return self.filesystem.with_plain_size(self.root.shown(os.fstat(self.fd), self.fd))
 
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         """Reserve, punch or zero a range: fallocate(2); EOPNOTSUPP for what moves data."""
@@ -168,6 +172,7 @@ class DecryptedView(KeyedView):
 
     file_class: type = DecryptedFile
     dir_class: type = DecryptedDirectory
+    direct = ("fgetattr", "fstatat", "read", "write")
     beneath: Root
 
     _content: ContentCipher
@@ -199,6 +204,8 @@ class DecryptedView(KeyedView):
             raise MountError("the mount point is in the encrypted directory", EXIT_MOUNTPOINT)
         self._content = config.content_cipher(master_key)
         self._names = config.name_cipher(master_key)
+        # The kernel asks for security.capability of each file that is written.
+        self._attribute = functools.lru_cache(maxsize=_ATTRIBUTES)(self._stored_attribute)
         if config.plaintext_names:
             self.beneath = PlainPaths(root, rules=encrypted.rules)
         else:
@@ -233,22 +240,26 @@ class DecryptedView(KeyedView):
 
     def with_plain_size(self, status: os.stat_result) -> os.stat_result:
         """Return a regular file's attributes with the size of the plaintext."""
-        return _with_size(status, self._content.plaintext_size(status.st_size))
+        return with_size(status, self._content.plaintext_size(status.st_size), status.st_blocks)
 
     def status_at(self, directory: int, stored: str, path: str) -> os.stat_result:
         """Return the attributes of what is called `stored` in an open directory, and has this path."""
         status = os.stat(stored, dir_fd=directory, follow_symlinks=False)
+        device = status.st_dev
+        if device == self.beneath.device or device == os.fstat(directory).st_dev:
+            status = self.beneath.shown(status, directory)
+        else:
+            descriptor = self.beneath.open(path, os.O_PATH)
+            try:
+                status = self.beneath.shown(status, descriptor)
+            finally:
+                os.close(descriptor)
         if stat.S_ISREG(status.st_mode):
-            status = self.with_plain_size(status)
-        elif stat.S_ISLNK(status.st_mode):
-            status = _with_size(status, len(os.fsencode(self._target(directory, stored))))
-        if status.st_dev == os.fstat(directory).st_dev:
-            return self.beneath.shown(status, directory)
-        descriptor = self.beneath.open(path, os.O_PATH)
-        try:
-            return self.beneath.shown(status, descriptor)
-        finally:
-            os.close(descriptor)
+            return self.with_plain_size(status)
+        if stat.S_ISLNK(status.st_mode):
+            size = len(os.fsencode(self._target(directory, stored)))
+            return with_size(status, size, status.st_blocks)
+        return status
 
     # Attributes
 
@@ -413,7 +424,7 @@ class DecryptedView(KeyedView):
         with self.beneath.reference(path, change=True) as reference:
             os.removexattr(reference, self._attribute(name))
 
-    def _attribute(self, name: str) -> str:
+    def _stored_attribute(self, name: str) -> str:
         """Return what an attribute is called on the disk; ERANGE for more than 175 bytes: xattr(7)."""
         try:
             return os.fsdecode(self._names.encrypt_attribute_name(os.fsencode(name)))
@@ -436,10 +447,3 @@ def failure(descriptor: int, error: CryptError) -> OSError:
         return OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     logger.error("inode %d: %s", os.fstat(descriptor).st_ino, error)
     return OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def _with_size(status: os.stat_result, size: int) -> os.stat_result:
-    # What copy.replace does from Python 3.13 on: the ten fields, and those with a name only.
-    reduced: Any = status.__reduce__()
-    fields, more = reduced[1]
-    return os.stat_result((*fields[:6], size, *fields[7:]), more)

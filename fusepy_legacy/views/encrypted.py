@@ -22,7 +22,7 @@ from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.root import Root
 from fusepy_legacy.views.identity import Identities, made_inode
-from fusepy_legacy.views.keyed import Callback, KeyedView
+from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, Names
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 _CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
 _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
-_DIRECT = ("fgetattr", "fstatat", "read")  # handlers of open files and directories
 _KIND = 0o170000  # S_IFMT of inode(7)
 
 # What a page in the kernel's cache was made of: the file's ID, its size and mtime.
@@ -197,6 +196,7 @@ class EncryptedView(KeyedView):
 
     file_class: type = EncryptedFile
     dir_class: type = EncryptedDirectory
+    direct = ("fgetattr", "fstatat", "read")
     wanted = frozenset(("posix_acl", "readdirplus_always"))  # a backup asks for all attributes
 
     withhold_config = False
@@ -254,11 +254,6 @@ class EncryptedView(KeyedView):
                     f"the mount point {mountpoint} is in the root; mount elsewhere",
                     EXIT_MOUNTPOINT,
                 )
-
-    def _callbacks(self) -> Dict[str, Callback]:
-        # What is asked most, without a layer between: no error of theirs names a path.
-        direct = {name: self.methproxy.proxyclass(name) for name in _DIRECT}
-        return dict(super()._callbacks(), **direct)
 
     # Paths
 

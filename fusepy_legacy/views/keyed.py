@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from fusepy_legacy.crypt.config import CONFIG_SIZE_MAX, Config, parse
 from fusepy_legacy.crypt.errors import CryptError
@@ -30,8 +30,12 @@ class KeyedView(Passthrough):
     `unlock` is how a config becomes its 32-byte master key; it raises MountError, and is called once,
     before the mount. A subclass takes what it needs from both in `use_keys`, and says in
     `default_config` where the config is when `-o config=FILE` does not.
+
+    `direct` are methods of open files and directories that are asked most, and whose errors name no path:
+    they are called without a layer between.
     """
 
+    direct: Sequence[str] = ()
     unlock: Callable[[Config], bytes]
     config: Config
     config_file: Optional[str] = None
@@ -103,10 +107,13 @@ class KeyedView(Passthrough):
         return {name: self._discreet(one) for name, one in super()._stock_callbacks().items()}
 
     def _callbacks(self) -> Dict[str, Callback]:
-        return {
+        callbacks = {
             name: one if hasattr(one, "__wrapped__") else self._discreet(one)
             for name, one in super()._callbacks().items()
         }
+        proxy = self.methproxy.proxyclass
+        callbacks.update((name, proxy(name)) for name in self.direct if name in callbacks)
+        return callbacks
 
     def _discreet(self, callback: Callback) -> Callback:
         """Return a handler whose errors name no plain path, because the log may show them."""

@@ -1,18 +1,18 @@
 """What plain names are called in an encrypted tree, and back, from the key and the directory's IV alone.
 
-So what is remembered here cannot become wrong, whatever happens to the files; only the most recent names
-are remembered, to bound the memory.
+So what is remembered here cannot become wrong, whatever happens to the files; only so many names are, to
+bound the memory. One that was translated is remembered in both directions: a name has one encrypted form, and
+after a listing the kernel asks for the files by their plain names.
 """
 
 import errno
-import functools
 import os
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.crypt.errors import UnencryptableName
 from fusepy_legacy.crypt.names import NAME_MAX, NameCipher
 
-_REMEMBERED = 8192  # names of either kind
+_REMEMBERED = 16384  # names; then all are forgotten
 
 ReadCompanion = Callable[[], bytes]
 
@@ -29,8 +29,8 @@ class StoredNames:
 
     def __init__(self, cipher: NameCipher) -> None:
         self._cipher = cipher
-        self.stored = functools.lru_cache(maxsize=_REMEMBERED)(self._encrypt)
-        self._plain = functools.lru_cache(maxsize=_REMEMBERED)(self._decrypt)
+        self._stored: Dict[Tuple[str, bytes], StoredName] = {}
+        self._plain: Dict[Tuple[bytes, bytes], str] = {}
         fitting = cipher.long_name_max // 4 * 3  # base64 makes four of three bytes
         self._surely_short = fitting // 16 * 16 - 1  # PKCS#7 adds one byte at least
 
@@ -38,24 +38,40 @@ class StoredNames:
         """Tell whether a name may need a companion; False is certain."""
         return len(os.fsencode(name)) > self._surely_short
 
+    def stored(self, name: str, iv: bytes) -> StoredName:
+        """Return what a plain name is called; ENAMETOOLONG, or EINVAL for what cannot be a name."""
+        found = self._stored.get((name, iv))
+        if found is None:
+            plain = os.fsencode(name)
+            try:
+                whole = self._cipher.encrypt_name(plain, iv)
+            except UnencryptableName:
+                number = errno.ENAMETOOLONG if len(plain) > NAME_MAX else errno.EINVAL
+                raise OSError(number, os.strerror(number)) from None
+            found = self._remember(name, whole, iv)
+        return found
+
     def plain(self, stored: str, iv: bytes) -> str:
         """Return the plain name of what is called `stored`, which is no hash; raises CryptError."""
-        return self._plain(os.fsencode(stored), iv)
+        return self._plain_of(os.fsencode(stored), iv)
 
     def plain_of_long(self, stored: str, iv: bytes, companion: bytes) -> str:
         """Return the plain name behind a hash; CryptError if the companion's content is not its."""
-        return self._plain(self._cipher.open_companion(os.fsencode(stored), companion), iv)
+        return self._plain_of(self._cipher.open_companion(os.fsencode(stored), companion), iv)
 
-    def _encrypt(self, name: str, iv: bytes) -> StoredName:
-        """Return the stored name; ENAMETOOLONG, or EINVAL for what cannot be a name."""
-        plain = os.fsencode(name)
-        try:
-            whole = self._cipher.encrypt_name(plain, iv)
-        except UnencryptableName:
-            number = errno.ENAMETOOLONG if len(plain) > NAME_MAX else errno.EINVAL
-            raise OSError(number, os.strerror(number)) from None
+    def _plain_of(self, whole: bytes, iv: bytes) -> str:
+        name = self._plain.get((whole, iv))
+        if name is None:
+            name = os.fsdecode(self._cipher.decrypt_name(whole, iv))
+            self._remember(name, whole, iv)
+        return name
+
+    def _remember(self, name: str, whole: bytes, iv: bytes) -> StoredName:
+        if len(self._stored) >= _REMEMBERED:
+            self._stored.clear()
+            self._plain.clear()
         stored = self._cipher.stored_name(whole)
-        return StoredName(stored.decode("ascii"), None if stored == whole else whole)
-
-    def _decrypt(self, whole: bytes, iv: bytes) -> str:
-        return os.fsdecode(self._cipher.decrypt_name(whole, iv))
+        found = StoredName(stored.decode("ascii"), None if stored == whole else whole)
+        self._stored[name, iv] = found
+        self._plain[whole, iv] = name
+        return found

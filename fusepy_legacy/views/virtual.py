@@ -7,11 +7,11 @@ nothing that helps without the password.
 
 import os
 import stat
-from typing import Any, Callable, Iterator, NamedTuple, Optional, cast
+from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import CONFIG_FILE, Config
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, is_companion
-from fusepy_legacy.kernel.attributes import Restated
+from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.views.identity import made_inode
 from fusepy_legacy.views.keyed import read_config
 from fusepy_legacy.views.names import Names
@@ -115,6 +115,4 @@ def resized(status: os.stat_result, size: int) -> os.stat_result:
     st_blocks must not say of a sparse file that it is one: GNU tar's --sparse takes 0 for a file of
     nothing but zeros, and does not read it.
     """
-    plain = status.status if isinstance(status, Restated) else status
-    restated = Restated(plain, status.st_ino, status.st_dev, size, (size + 511) // 512)
-    return cast(os.stat_result, restated)
+    return with_size(status, size, (size + 511) // 512)
