@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple
 from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create, write_config
 from tests.mounted.commands import Word
 from tests.mounted.mounting import Mounted
+from tests.mounted.trees import all_below
 from tests.vault_trees import WARNINGS
 
 PASSWORD = b"a password"
@@ -50,6 +51,6 @@ def contents(view: Path) -> Dict[str, bytes]:
     """Return the content of each regular file below a directory, by its path there."""
     return {
         str(path.relative_to(view)): path.read_bytes()
-        for path in view.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        for path in all_below(view)
+        if not path.is_symlink() and path.is_file()
     }

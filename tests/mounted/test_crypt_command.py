@@ -13,6 +13,7 @@ from tests.mounted.commands import Outcome, Word, output_of, run, server_environ
 from tests.mounted.encrypted_views import CRYPT, ENVIRONMENT, PASSWORD, Source, make_source
 from tests.mounted.mounting import PROGRAMS, Mounted, is_mounted, mount_types, unmount
 from tests.mounted.test_users import Desk, as_user, desk, user  # noqa: F401
+from tests.mounted.trees import all_below
 from tests.vault_trees import COMMAND as VAULT
 
 
@@ -173,7 +174,7 @@ def test_both_views_at_once(source: Source) -> None:
     with source.shown():
         words = f"root={source.view},passfile={source.passfile},forward,ro"
         with Mounted([*CRYPT, point, "-f", "-o", words], point, ENVIRONMENT):
-            for path in source.root.rglob("*"):
+            for path in all_below(source.root):
                 if path.name == ".gocryptfs.reverse.conf":
                     continue
                 shown = point / path.relative_to(source.root)

@@ -22,6 +22,7 @@ from tests.mounted.encrypted_views import CRYPT, ENVIRONMENT, make_source
 from tests.mounted.gocryptfs import SIZES, assert_equal, fill
 from tests.mounted.mounting import tmpfs, unmount
 from tests.mounted.test_programs import ETERNITY, make_tree, snapshot
+from tests.mounted.trees import all_below
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="allow_other needs root")
 needs_gocryptfs = pytest.mark.skipif(
@@ -40,7 +41,7 @@ def tree(tmp_path: Path) -> EncryptedTree:
 
 def make_old(directory: Path) -> None:
     """Change the times of what is no file: rsync leaves alone what it makes in the second of the source."""
-    for path in sorted(directory.rglob("*"), reverse=True):
+    for path in reversed(all_below(directory)):
         if not stat.S_ISREG(path.lstat().st_mode):
             os.utime(str(path), (1, 1), follow_symlinks=False)
 
@@ -58,7 +59,7 @@ def fill_less(directory: Path) -> None:
 def change(directory: Path, seed: int) -> None:
     """Change a tree in every way there is, the same for the same seed and the same tree."""
     choose = random.Random(seed)
-    regular = (path for path in directory.rglob("*") if stat.S_ISREG(path.lstat().st_mode))
+    regular = (path for path in all_below(directory) if stat.S_ISREG(path.lstat().st_mode))
     files = sorted(path for path in regular if path.lstat().st_size)
     for path in choose.sample(files, min(40, len(files) // 2)):
         with path.open("r+b") as file:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from tests.mounted.commands import wait_until
 
@@ -14,6 +14,16 @@ NANOSECOND = 1
 ETERNITY = 10**20
 
 
+def all_below(directory: Path) -> List[Path]:
+    """Return the paths of everything below a directory, sorted.
+
+    Before Python 3.11, Path.rglob follows a symlink to see whether it leads to a directory, and fails when
+    its target is too long.
+    """
+    walked = os.walk(str(directory))
+    return sorted(Path(top, name) for top, below, files in walked for name in (*below, *files))
+
+
 def snapshot(directory: Path, time_unit: int = SECOND) -> Dict[str, Tuple[Any, ...]]:
     """Return all that tells one tree from another: kinds, modes, owners, times, contents, names of a file.
 
@@ -21,7 +31,7 @@ def snapshot(directory: Path, time_unit: int = SECOND) -> Dict[str, Tuple[Any, .
     """
     first_names: Dict[int, str] = {}
     found = {}
-    for path in sorted(directory.rglob("*")):
+    for path in all_below(directory):
         name = str(path.relative_to(directory))
         status = path.lstat()
         content = ""
