@@ -415,9 +415,16 @@ def test_interrupted_lock_waits(mirror: Mirror, function: str, number: int) -> N
             wait_until(lambda: taken(lock, file), "the lock", 5)
     finally:
         for waiter in waiters:
-            waiter.kill()
-            waiter.communicate()
+            end(waiter)
     assert mirror.server.errors == ""
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """End a process whose output was perhaps read to its end."""
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def is_blocked(pid: int) -> bool:
@@ -448,6 +455,5 @@ def test_a_signal_ends_waits_for_locks(mirror: Mirror) -> None:
             _, errors = waiter.communicate(timeout=20)
             assert b"OSError" in errors
         finally:
-            waiter.kill()
-            waiter.communicate()
+            end(waiter)
     assert not path.exists()

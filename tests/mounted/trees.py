@@ -74,7 +74,7 @@ def make_tree(directory: Path) -> None:
         file.write(b"end")
     os.setxattr(str(directory / "file"), "user.comment", "voilà".encode())
     os.utime(str(directory / "file"), (1000000000, 1000000000))
-    for path in sorted(directory.rglob("*"), reverse=True):
+    for path in reversed(all_below(directory)):
         os.utime(str(path), (1500000000, 1500000000), follow_symlinks=False)
 
 

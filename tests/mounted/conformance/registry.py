@@ -2,22 +2,21 @@
 
 import inspect
 import pathlib
-import sys
 from types import ModuleType
-from typing import Callable, List, Tuple
+from typing import Callable, List
 
 Check = Callable[[pathlib.Path, pathlib.Path], None]
 
 
-def stock_cannot(reason: str, before: Tuple[int, ...] = ()) -> Callable[[Check], Check]:
+def stock_cannot(reason: str, always: bool = True) -> Callable[[Check], Check]:
     """Mark a check that fails on the stock engine; the reason is in its attribute stock_cannot.
 
-    With `before`, a version of Python, from that one on it holds.
+    Unless it fails `always`, it may hold, with other versions of Python for instance.
     """
 
     def mark(check: Check) -> Check:
-        if not before or sys.version_info < before:
-            check.stock_cannot = reason  # type: ignore[attr-defined]
+        check.stock_cannot = reason  # type: ignore[attr-defined]
+        check.stock_cannot_ever = always  # type: ignore[attr-defined]
         return check
 
     return mark
