@@ -1,7 +1,8 @@
 """Measure the mirror next to the plain directory and to others' mirrors: `make bench`.
 
 Every round goes through all rows; in each row every candidate has its turn, in rotating order, so that what
-else the machine does meets all alike. Reported are medians.
+else the machine does meets all alike. A turn is a process of its own, on a machine at rest: what one
+candidate does to the CPUs is not to help the next. Reported are medians.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from benchmarks.candidates import (
+    HANGS,
     REPOSITORY,
     Candidate,
     Serving,
@@ -28,11 +30,12 @@ from benchmarks.candidates import (
     filesystem_type,
     parse_candidate,
 )
+from benchmarks.idle_cpus import IdleCpus
 from benchmarks.memory import Memory, drop_caches, make_tree, measure_idle, measure_memory
+from benchmarks.own_process import in_own_process
 from benchmarks.report import Measurement, Results, table, write_chart, write_json
 from benchmarks.rows import FULL, QUICK, ROWS, WARM_UP, Ground, Row, Sizes, Stopwatch
 
-HANGS = 120.0  # seconds after which a candidate has failed a row
 INTERRUPTED = 130  # what a shell says of a program ended by SIGINT
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -40,14 +43,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Measure and report; return an exit code, 1 when a candidate that started has failed a row."""
     options = _parse(arguments)
+    try:
+        idle_cpus = IdleCpus(options.awake)
+    except OSError as error:
+        print(f"--awake: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
-        benchmark = Benchmark(options)
+        benchmark = Benchmark(options, idle_cpus)
         results = benchmark.run()
     except KeyboardInterrupt:
         print("interrupted; everything is unmounted", file=sys.stderr)
         return INTERRUPTED
     finally:
+        idle_cpus.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     if not results.measurements:
@@ -96,6 +105,11 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument(
         "--chart", default=str(build / "benchmarks.png"), metavar="FILE", help="'': none"
     )
+    parser.add_argument(
+        "--awake",
+        action="store_true",
+        help="keep idle CPUs from halting, for all candidates; only root can",
+    )
     options = parser.parse_args(arguments)
     if options.rounds is None:
         options.rounds = 3 if options.quick else 9
@@ -128,7 +142,8 @@ def _choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Lis
 class Benchmark:
     """One run."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, idle_cpus: IdleCpus) -> None:
+        self.idle_cpus = idle_cpus
         self.rows: List[Row] = options.rows
         self.rounds: int = options.rounds
         self.nodes: int = options.nodes
@@ -149,7 +164,7 @@ class Benchmark:
         names = [candidate.name for candidate in self.candidates]
         measured = {measurement.candidate for measurement in self.measurements}
         return Results(
-            machine_facts(names),
+            machine_facts(names, self.idle_cpus.awake),
             {place: filesystem_type(directory) for place, directory in self.directories.items()},
             [name for name in names if name in measured],
             self.measurements,
@@ -206,17 +221,21 @@ class Benchmark:
             return
         backing = Path(tempfile.mkdtemp(prefix=f"{serving.name}-", dir=str(root)))
         ground = Ground(f"{serving.directory}/{backing.name}", str(backing))
-        stopwatch = Stopwatch(serving.cpu_seconds)
+
+        def measure() -> Tuple[int, float, float]:
+            stopwatch = Stopwatch(serving.cpu_seconds)
+            operations = row.measure(ground, sizes, stopwatch)
+            return operations, stopwatch.seconds, stopwatch.daemon_seconds
+
+        self.idle_cpus.settle()
         try:
-            with _killed_when_hanging(serving):
-                operations = row.measure(ground, sizes, stopwatch)
+            operations, *times = in_own_process(measure, HANGS, serving.kill)
         except OSError as error:
             self.failed.add((place, row.name, serving.name))
             end = f"; {serving.last_words()}" if serving.ended else ""
             _say(f"{place}: {serving.name} failed: {row.name}: {error}{end}")
         else:
             if number is not None:
-                times = (stopwatch.seconds, stopwatch.daemon_seconds)
                 self.measurements.append(
                     Measurement(place, row.name, serving.name, number, operations, *times)
                 )
@@ -279,13 +298,15 @@ def _killed_when_hanging(serving: Serving) -> Iterator[None]:
         watchdog.cancel()
 
 
-def machine_facts(names: Sequence[str]) -> Dict[str, Any]:
+def machine_facts(names: Sequence[str], awake: bool) -> Dict[str, Any]:
     """Return what a reader needs to judge the numbers, and nothing that tells whose machine it was."""
     facts: Dict[str, Any] = {
         "Linux": platform.release(),
         "CPUs": os.cpu_count(),
         "Python": platform.python_version(),
     }
+    if awake:
+        facts["idle CPUs"] = "awake"
     if "bindfs" in names and shutil.which("bindfs"):
         version = subprocess.run(["bindfs", "--version"], stdout=subprocess.PIPE).stdout
         facts["bindfs"] = version.decode().split()[-1]

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Callable, Dict, NamedTuple, Optional, Tuple, Type
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+HANGS = 120.0  # seconds after which a candidate has failed a row
 PATIENCE = 20.0  # seconds for a program to start, and to end
 
 # sys/mount.h; what every candidate is mounted with, and a remount is to keep.
@@ -204,7 +205,7 @@ class Serving:
             recent.append(self.cpu_seconds() if self.running else recent[-1])
             return recent[-1] == recent[-2]
 
-        _wait_until(is_quiet)
+        wait_until(is_quiet)
 
     def kill(self) -> None:
         """End a process that does not answer; what waits for it gets an error."""
@@ -224,7 +225,7 @@ class Serving:
         return filesystem_types().get(str(self._mountpoint), "").startswith("fuse")
 
     def _wait_until_mounted(self) -> None:
-        _wait_until(lambda: self._is_mounted() or self.ended)
+        wait_until(lambda: self._is_mounted() or self.ended)
         if self.ended:
             raise StartError(f"{self.name}: {self.last_words()}")
         if not self._is_mounted():
@@ -236,7 +237,7 @@ class Serving:
         self._unmount()
         if self._process is not None:
             # Still mounted: something is open there. A mount without its process gives way.
-            if self._is_mounted() or not _wait_until(lambda: self.ended):
+            if self._is_mounted() or not wait_until(lambda: self.ended):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._unmount("-l")
@@ -265,7 +266,7 @@ def _allow_many_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _wait_until(condition: Callable[[], bool]) -> bool:
+def wait_until(condition: Callable[[], bool]) -> bool:
     """Poll; tell whether the condition came true in time."""
     deadline = time.monotonic() + PATIENCE
     while not condition():

@@ -3,12 +3,13 @@
 usage: python -m benchmarks.views_speed [--rounds N] [--rows TEXT,…] [--only NAME,…] [--quick]
 
 So the kernel and the view have cached nothing, while the files below were just written and are in memory:
-what is measured is the view. Candidates take turns in rotating order; medians are reported. Each shows the
-same directories, only encfs does not decrypt gocryptfs's. gocryptfs and encfs are Debian's packages; what
-is not installed is left out.
+what is measured is the view. Candidates take turns in rotating order, each turn a process of its own on a
+machine at rest; medians are reported. Each shows the same directories, only encfs does not decrypt
+gocryptfs's. gocryptfs and encfs are Debian's packages; what is not installed is left out.
 """
 
 import argparse
+import functools
 import os
 import random
 import shutil
@@ -20,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from benchmarks.candidates import REPOSITORY, Candidate, Serving, StartError
+from benchmarks.candidates import HANGS, REPOSITORY, Candidate, Serving, StartError
+from benchmarks.idle_cpus import IdleCpus
+from benchmarks.own_process import in_own_process
 
 BLOCK = 1 << 20
 PAGE = 4096
@@ -247,6 +250,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
+    idle_cpus = IdleCpus()
     with tempfile.TemporaryDirectory(prefix="benchmarks-views-") as directory:
         base = Path(directory)
         passfile = base / "password"
@@ -267,12 +271,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                 turn = (number + index) % len(chosen)
                 for each in chosen[turn:] + chosen[:turn]:
                     try:
-                        with Serving(each, roots[row.root], mountpoint):
-                            value = row.measure(mountpoint, sizes, base)
+                        with Serving(each, roots[row.root], mountpoint) as serving:
+                            idle_cpus.settle()
+                            value = in_own_process(
+                                functools.partial(row.measure, mountpoint, sizes, base),
+                                HANGS,
+                                serving.kill,
+                            )
                     except StartError as error:
                         print(f"left out: {error}", file=sys.stderr)
                         continue
                     results[row.name].setdefault(each.name, []).append(value)
+    idle_cpus.close()
     for row in rows:
         print(line(row, results[row.name]))
     return 0 if any(results.values()) else 1
