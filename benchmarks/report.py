@@ -4,8 +4,9 @@ import json
 import statistics
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from benchmarks.ground import BLOCK
 from benchmarks.memory import IDLE_SECONDS, Memory
-from benchmarks.rows import BLOCK, ROWS, Row
+from benchmarks.rows import ROWS, Row
 
 COMPARED = "kernel"
 COMPARED_WITH = ("bindfs", "stock", "native")

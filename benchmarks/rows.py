@@ -1,231 +1,9 @@
-"""The measured loops: one row of the table each.
+"""The lines of the table, in their order."""
 
-What is cold and what is warm is made so, not hoped for. The files of a row are new in every round, and they
-are made in the backing directory, never through the mount. So the mount has never been asked for these
-names and holds none of this data, while the backing filesystem has just written both and holds them in
-memory: the difference to `native` is the filesystem under test. Where a row wants names that the mount
-knows, it asks for each with stat(2) right before the loop.
+from typing import Callable, NamedTuple
 
-The loops call the operating system directly, with names and offsets made beforehand.
-"""
-
-import os
-import random
-import time
-from types import TracebackType
-from typing import Callable, List, NamedTuple, Optional, Type
-
-PAGE = 4096
-BLOCK = 1 << 20
-
-
-class Sizes(NamedTuple):
-    """How much one measurement does."""
-
-    files: int  # of a metadata row
-    scanned: int  # files in the directory that is listed
-    blocks: int  # of 1 MiB, in a file of a data row
-    accesses: int  # random ones to such a file
-
-
-FULL = Sizes(files=1000, scanned=5000, blocks=256, accesses=4000)
-QUICK = Sizes(files=300, scanned=1000, blocks=16, accesses=500)
-WARM_UP = Sizes(files=50, scanned=50, blocks=2, accesses=50)
-
-
-class Ground(NamedTuple):
-    """One directory, empty at first, by its two names."""
-
-    mounted: str  # below the mount point
-    backing: str  # below the root of the mount; for native the same
-
-    def names(self, count: int, prefix: str = "file") -> List[str]:
-        """Return paths below the mount point."""
-        return [f"{self.mounted}/{prefix}{number:06}" for number in range(count)]
-
-    def make_files(self, count: int, content: bytes = b"") -> List[str]:
-        """Make files without the mount knowing; return their paths below the mount point."""
-        for number in range(count):
-            with open(f"{self.backing}/file{number:06}", "wb", 0) as file:
-                file.write(content)
-        return self.names(count)
-
-    def make_known_files(self, count: int, content: bytes = b"") -> List[str]:
-        """Make files and look each up through the mount; return their paths there."""
-        names = self.make_files(count, content)
-        for name in names:
-            os.stat(name)
-        return names
-
-    def make_large_file(self, blocks: int) -> str:
-        """Make a file of blocks of 1 MiB without the mount knowing; return its path there."""
-        content = os.urandom(BLOCK)
-        with open(f"{self.backing}/data", "wb", 0) as file:
-            for _ in range(blocks):
-                file.write(content)
-        return f"{self.mounted}/data"
-
-
-class Stopwatch:
-    """Context manager around a loop: how long it took, and what of it the serving process computed."""
-
-    def __init__(self, daemon_cpu: Callable[[], float]) -> None:
-        """`daemon_cpu` returns the CPU seconds that the serving process has used so far."""
-        self._daemon_cpu = daemon_cpu
-        self.seconds = 0.0
-        self.daemon_seconds = 0.0
-
-    def __enter__(self) -> "Stopwatch":
-        self._daemon_before = self._daemon_cpu()
-        self._before = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.seconds = time.perf_counter() - self._before
-        self.daemon_seconds = self._daemon_cpu() - self._daemon_before
-
-
-def create(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Create empty files and close them."""
-    names = ground.names(sizes.files)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    with stopwatch:
-        for name in names:
-            os.close(os.open(name, flags, 0o644))
-    return len(names)
-
-
-def cold_stat(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Ask for the attributes of files that the mount has never been asked for."""
-    names = ground.make_files(sizes.files)
-    with stopwatch:
-        for name in names:
-            os.stat(name)
-    return len(names)
-
-
-def open_read_close(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Read whole files of 4 KiB: names known, content cold."""
-    names = ground.make_known_files(sizes.files, os.urandom(PAGE))
-    with stopwatch:
-        for name in names:
-            fd = os.open(name, os.O_RDONLY)
-            os.read(fd, PAGE)
-            os.close(fd)
-    return len(names)
-
-
-def scan(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """List a directory and ask for the attributes of each entry, all cold."""
-    ground.make_files(sizes.scanned)
-    with stopwatch:
-        with os.scandir(ground.mounted) as entries:
-            for entry in entries:
-                entry.stat()
-    return sizes.scanned
-
-
-def unlink(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Remove files with known names."""
-    names = ground.make_known_files(sizes.files)
-    with stopwatch:
-        for name in names:
-            os.unlink(name)
-    return len(names)
-
-
-def rename(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Rename files with known names to new names in the same directory."""
-    pairs = list(zip(ground.make_known_files(sizes.files), ground.names(sizes.files, "new")))
-    with stopwatch:
-        for old, new in pairs:
-            os.rename(old, new)
-    return len(pairs)
-
-
-def mkdir_rmdir(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Make directories, then remove them; an operation is both."""
-    names = ground.names(sizes.files)
-    with stopwatch:
-        for name in names:
-            os.mkdir(name)
-        for name in names:
-            os.rmdir(name)
-    return len(names)
-
-
-def sequential_write(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Write a new file by blocks of 1 MiB, open and close included; not brought to the disk."""
-    content = os.urandom(BLOCK)
-    name = f"{ground.mounted}/data"
-    with stopwatch:
-        fd = os.open(name, os.O_CREAT | os.O_WRONLY, 0o644)
-        written = 0
-        for _ in range(sizes.blocks):
-            written += os.write(fd, content)
-        os.close(fd)
-    _expect(written, sizes.blocks * BLOCK)
-    os.unlink(name)
-    return sizes.blocks
-
-
-def sequential_read(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Read a file by blocks of 1 MiB, open and close included."""
-    name = ground.make_large_file(sizes.blocks)
-    buffers = [bytearray(BLOCK)]  # one for all: os.read would map and clear memory for each block
-    with stopwatch:
-        fd = os.open(name, os.O_RDONLY)
-        read = 0
-        for _ in range(sizes.blocks):
-            read += os.readv(fd, buffers)
-        os.close(fd)
-    _expect(read, sizes.blocks * BLOCK)
-    os.unlink(name)
-    return sizes.blocks
-
-
-def random_read(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Read 4 KiB at random places of a file, no place twice."""
-    name = ground.make_large_file(sizes.blocks)
-    offsets = _random_offsets(sizes)
-    fd = os.open(name, os.O_RDONLY)
-    with stopwatch:
-        for offset in offsets:
-            os.pread(fd, PAGE, offset)
-    os.close(fd)
-    os.unlink(name)
-    return len(offsets)
-
-
-def random_write(ground: Ground, sizes: Sizes, stopwatch: Stopwatch) -> int:
-    """Overwrite 4 KiB at random places of a file, no place twice; not brought to the disk."""
-    name = ground.make_large_file(sizes.blocks)
-    offsets = _random_offsets(sizes)
-    content = os.urandom(PAGE)
-    fd = os.open(name, os.O_WRONLY)
-    with stopwatch:
-        for offset in offsets:
-            os.pwrite(fd, content, offset)
-    os.close(fd)
-    os.unlink(name)
-    return len(offsets)
-
-
-def _random_offsets(sizes: Sizes) -> List[int]:
-    """Return page offsets, the same ones in each round and for each candidate."""
-    pages = range(sizes.blocks * BLOCK // PAGE)
-    return [page * PAGE for page in random.Random(1).sample(pages, sizes.accesses)]
-
-
-def _expect(transferred: int, expected: int) -> None:
-    """A fast loop that skips bytes is not fast."""
-    if transferred != expected:
-        raise OSError(f"{transferred} bytes transferred instead of {expected}")
+from benchmarks import loops, programs
+from benchmarks.ground import Ground, Sizes, Stopwatch
 
 
 class Row(NamedTuple):
@@ -237,15 +15,20 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("create+close", create),
-    Row("cold stat", cold_stat),
-    Row("open+read 4 KiB+close", open_read_close),
-    Row("scandir+stat, per file", scan),
-    Row("unlink", unlink),
-    Row("rename", rename),
-    Row("mkdir+rmdir", mkdir_rmdir),
-    Row("random read 4 KiB", random_read),
-    Row("random write 4 KiB", random_write),
-    Row("sequential read", sequential_read, megabytes=True),
-    Row("sequential write", sequential_write, megabytes=True),
+    Row("create+close", loops.create),
+    Row("cold stat", loops.cold_stat),
+    Row("open+read 4 KiB+close", loops.open_read_close),
+    Row("scandir+stat, per file", loops.scan),
+    Row("unlink", loops.unlink),
+    Row("rename", loops.rename),
+    Row("mkdir+rmdir", loops.mkdir_rmdir),
+    Row("random read 4 KiB", loops.random_read),
+    Row("random write 4 KiB", loops.random_write),
+    Row("sequential read", loops.sequential_read, megabytes=True),
+    Row("sequential write", loops.sequential_write, megabytes=True),
+    Row("cp -a, per file", programs.copy),
+    Row("find -size, per file", programs.find),
+    Row("tar, per file", programs.tar),
+    Row("git status, per file", programs.git_status),
+    Row("rm -r, per file", programs.remove),
 )

@@ -18,9 +18,10 @@ from benchmarks.candidates import (
     filesystem_type,
     parse_candidate,
 )
+from benchmarks.ground import BLOCK, PAGE, Ground, Sizes, Stopwatch
 from benchmarks.memory import Memory, make_tree, measure_memory, walk
 from benchmarks.report import Measurement, Results, document, table, write_chart, write_json
-from benchmarks.rows import BLOCK, PAGE, ROWS, Ground, Row, Sizes, Stopwatch
+from benchmarks.rows import ROWS, Row
 
 TINY = Sizes(files=3, scanned=5, blocks=1, accesses=4)
 OPERATIONS = {
@@ -36,6 +37,10 @@ LEFT = {
     "open+read 4 KiB+close": ["file000000", "file000001", "file000002"],
     "scandir+stat, per file": [f"file00000{number}" for number in range(TINY.scanned)],
     "rename": ["new000000", "new000001", "new000002"],
+    "cp -a, per file": ["copy", "tree"],
+    "find -size, per file": ["tree"],
+    "tar, per file": ["tree"],
+    "git status, per file": ["tree"],
 }
 
 
