@@ -48,6 +48,14 @@ class Held(str):
 
     descriptor = -1
 
+    @classmethod
+    def of(cls, path: str, descriptor: int) -> "Held":
+        """Return a path to what `descriptor` is open for; as text it is `path`."""
+        held = cls(path)
+        # Closing a duplicate would drop the process's record locks; O_PATH has none (fcntl(2)).
+        held.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC)
+        return held
+
     def close(self) -> None:
         """Let the file go."""
         os.close(self.descriptor)

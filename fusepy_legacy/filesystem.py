@@ -40,6 +40,7 @@ _OPTIONAL_FILE = (
     "fallocate",
     "fchmod",
     "fchown",
+    "fhold",
     "flock",
     "futimens",
     "linkat",

@@ -30,10 +30,17 @@ from fusepy_legacy.watch import Change, Watch
 
 logger = logging.getLogger(__name__)
 
-# asm-generic/ioctl.h and linux/fs.h: the inode flags and version of lsattr and chattr.
-_FS_IOC_GETFLAGS = 0x80086601
-_FS_IOC_SETFLAGS = 0x40086602
-_FS_IOC_GETVERSION = 0x80087601
+# asm-generic/ioctl.h and linux/fs.h: what lsattr and chattr ask for, and how many bytes are returned. The
+# kernel makes FSGETXATTR of the looking that goes before a change (fs/file_attr.c).
+_FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR = 0x40086602, 0x401C5820
+_FS_IOC_GETFLAGS, _FS_IOC_GETVERSION, _FS_IOC_FSGETXATTR = 0x80086601, 0x80087601, 0x801C581F
+_INODE_FLAGS = {
+    _FS_IOC_GETFLAGS: 8,
+    _FS_IOC_SETFLAGS: 0,
+    _FS_IOC_GETVERSION: 8,
+    _FS_IOC_FSGETXATTR: 28,
+    _FS_IOC_FSSETXATTR: 0,
+}
 
 _WATCHED_TIMEOUT = "3600"  # seconds; what the kernel may take for true while changes are told
 
@@ -60,6 +67,10 @@ class _Opened:
     def futimens(self, atime: syscalls.Timestamp, mtime: syscalls.Timestamp) -> None:
         """Set the times: futimens(3)."""
         syscalls.futimens(self.writable(), atime, mtime)
+
+    def fhold(self, path: str) -> Held:
+        """Return a path that leads to this open file, for what is done by path; as text it is `path`."""
+        raise NotImplementedError
 
 
 class PassthroughFile(_Opened):
@@ -140,6 +151,10 @@ class PassthroughFile(_Opened):
         """Return the descriptor; EROFS when the root is read-only."""
         self.root.check_writable()
         return self.fd
+
+    def fhold(self, path: str) -> Held:
+        """Return a path that leads to this open file; as text it is `path`."""
+        return Held.of(path, self.fd)
 
     def ftruncate(self, length: int) -> None:
         """Cut or extend the file: ftruncate(2)."""
@@ -227,6 +242,10 @@ class PassthroughDirectory(_Opened):
     def writable(self) -> int:
         """Return the descriptor; EROFS when the root is read-only, or it is none."""
         return self.stream.writable()
+
+    def fhold(self, path: str) -> Held:
+        """Return a path that leads to this directory; as text it is `path`."""
+        return self.stream.hold(path)
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""
@@ -573,18 +592,25 @@ class Passthrough(Filesystem):
         self, path: str, cmd: int, data: Optional[bytes], flags: int, *file: Any
     ) -> Union[int, bytes]:
         """Get and set the inode flags of lsattr and chattr, with the caller's rights; else ENOTTY."""
-        if cmd not in (_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_IOC_GETVERSION):
+        returned = _INODE_FLAGS.get(cmd)
+        if returned is None:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), path)
-        if cmd == _FS_IOC_SETFLAGS:
+        if not returned:
             self.beneath.check(path, change=True)
-        descriptor = self.beneath.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # By path it could be another file by now.
+        held = file[0].fhold(path) if file else None
         try:
-            if cmd == _FS_IOC_SETFLAGS:
+            descriptor = self.beneath.open(held or path, os.O_RDONLY | os.O_NONBLOCK)
+        finally:
+            if held is not None:
+                held.close()
+        try:
+            if not returned:
                 with ActingAs(self.caller()):
                     fcntl.ioctl(descriptor, cmd, data or b"")
                 return 0
-            # The request says long, the kernel writes int: ioctl_iflags(2).
-            return fcntl.ioctl(descriptor, cmd, bytes(8))
+            # Of flags the request says long, and the kernel writes int: ioctl_iflags(2).
+            return fcntl.ioctl(descriptor, cmd, bytes(returned))
         finally:
             os.close(descriptor)
 

@@ -232,7 +232,7 @@ class Root(Beneath):
 
     def check(self, path: str, change: bool = False) -> None:
         """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""
-        if self._hides:
+        if self._hides and not isinstance(path, Held):
             self._check(path)
             if change and self._is_foreign(path):
                 raise error(errno.EROFS, path)
@@ -370,6 +370,10 @@ class RootDirectory:
         """Return the descriptor, to change attributes; EROFS when the root is read-only."""
         self.root.check_writable(self.path)
         return self.descriptor
+
+    def hold(self, path: str) -> Held:
+        """Return a path that keeps leading to this directory; as text it is `path`."""
+        return Held.of(path, self.descriptor)
 
     def sync(self, datasync: bool) -> None:
         """Bring the directory to the disk: fsync(2), or fdatasync(2)."""

@@ -283,14 +283,14 @@ class Roots:
     def _find(self, path: str) -> Tuple[Union[Root, VirtualDirectory], str]:
         """Return where a path leads: a root and the path in it, or a virtual directory and what it lacks.
 
-        What it lacks is "" when the path is its own.
+        What it lacks is "" when the path is its own. A held path stays as it is.
         """
         table = self._table
         end = path.find("/", 1)
         if end > 0:
             direct = table.direct.get(path[1:end])
             if direct is not None:
-                return direct, path[end:]
+                return direct, path if isinstance(path, Held) else path[end:]
         directory = table.top
         start = 1
         while start < len(path):
@@ -303,6 +303,8 @@ class Roots:
             root = None if child is None else child.root or self._appeared(child)
             if root is None:
                 return directory, path[start:]
+            if isinstance(path, Held):
+                return root, path
             return root, path[end:] if end >= 0 else "/"
         return directory, ""
 
@@ -317,7 +319,7 @@ class Roots:
         """
         found, rest = self._find(path)
         if isinstance(found, Root):
-            return found, path if isinstance(path, Held) else rest
+            return found, rest
         if making:
             self._root_to_change(path)
         raise error(errno.ENOENT if rest else errno.EISDIR, path)
@@ -350,7 +352,7 @@ class Roots:
         """Open a file as open(2) does."""
         found, rest = self._find(path)
         if isinstance(found, Root):
-            return found.open(path if isinstance(path, Held) else rest, flags, mode)
+            return found.open(rest, flags, mode)
         if flags & CHANGES:
             self._root_to_change(path)
         raise error(errno.ENOENT if rest else errno.EISDIR, path)
@@ -502,6 +504,10 @@ class VirtualListing:
     def writable(self) -> int:
         """Raise EROFS."""
         raise error(errno.EROFS, self._directory.path)
+
+    def hold(self, path: str) -> Held:
+        """Raise ENOENT: there is no file to hold."""
+        raise error(errno.ENOENT, path)
 
     def sync(self, datasync: bool) -> None:
         """Do nothing: there is nothing that could be lost."""

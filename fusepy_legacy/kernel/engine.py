@@ -12,13 +12,25 @@ A handler gets a path that was right when it was built. Another thread may renam
 the handler uses it; then the handler fails with ENOENT, and the request is served again with the new path.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import struct
 import sys
 import time
-from typing import AbstractSet, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from fusepy_legacy.kernel import abi, requests
 from fusepy_legacy.kernel.attributes import Attributer, Attributes, links_of
@@ -227,6 +239,37 @@ class Engine:
         if prefix is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return prefix + name
+
+    @contextlib.contextmanager
+    def reaching(self, node: Node) -> Iterator[str]:
+        """Lend a path that leads to an open file which has no name any more.
+
+        ESTALE when it is not open, or the filesystem's open files have no `fhold`.
+        """
+        if self.operations.fhold is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        with self.handles.borrowed(node) as handle:
+            path = self.call_open("fhold", handle, handle.path)
+        try:
+            yield path
+        finally:
+            path.close()
+
+    def call_by_path(self, name: str, node: Node, *arguments: Any) -> Any:
+        """Call a handler with a node's path; when that is gone, with one that leads to an open file of it.
+
+        Raises what the handler does, and ESTALE when no path leads there.
+        """
+        handler = self.required(name)
+        path = self.nodes.path(node)
+        if path is not None:
+            try:
+                return call(handler, path, *arguments)
+            except OSError as error:
+                if error.errno != errno.ENOENT or not node.opens or not self.operations.fhold:
+                    raise
+        with self.reaching(node) as reached:
+            return call(handler, reached, *arguments)
 
     def handle_path(self, handle: Handle) -> str:
         """Return an open file's path, or the one it was opened by when it has none any more."""

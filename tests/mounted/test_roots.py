@@ -272,7 +272,7 @@ def test_nothing_changes_in_a_read_only_root(engine: str, place: Place) -> None:
         ):
             with raises_errno(errno.EROFS):
                 attempt()
-        assert run(["chattr", "+d", path]).code != 0
+        assert "Read-only file system" in run(["chattr", "+d", path]).errors
         assert (root / "file").read_text() == "data"
         assert os.getxattr(path, "user.name") == b"value"
     assert (one / "file").stat().st_ctime_ns == before.st_ctime_ns

@@ -21,18 +21,30 @@ _MOST_IN_32_BITS = 0xFFFFF000  # what COPY_FILE_RANGE can report: read(2), the l
 
 
 def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
-    """Open a file; without a handler there is nothing to do, as in libfuse.
+    """Open a file; one that has no name any more is opened once more through an open file of it."""
+    path = engine.nodes.path(node)
+    if path is not None:
+        return _open_path(engine, node, path, node.id in engine.held, flags, open_flags)
+    held = engine.held.get(node.id)
+    if held is not None:
+        return _open_path(engine, node, held, True, flags, open_flags)
+    with engine.reaching(node) as reached:
+        return _open_path(engine, node, reached, True, flags, open_flags)
 
-    The path may lead to another file by now. Then ESTALE makes the kernel look the name up again.
+
+def _open_path(
+    engine: "Engine", node: Node, path: str, certain: bool, flags: int, open_flags: int
+) -> bytes:
+    """Open a file by its path; without a handler there is nothing to do, as in libfuse.
+
+    Unless it is `certain`, the path may lead to another file by now. Then ESTALE makes the kernel look the
+    name up again.
     """
-    path: Any = engine.nodes.path(node) or engine.held.get(node.id)
-    if path is None:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     handler = engine.operations.open
     try:
         value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
     except OSError as error:
-        if node.id not in engine.held and not _is_there(engine, node, path):
+        if not certain and not _is_there(engine, node, path):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
         raise
     try:
@@ -43,7 +55,7 @@ def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     except BaseException:
         _take_back(engine, path, flags, value, kept)
         raise
-    return _opened(engine, engine.handles.add(node, value, kept, path, flags))
+    return _opened(engine, engine.handles.add(node, value, kept, str(path), flags))
 
 
 def _is_there(engine: "Engine", node: Node, path: str) -> bool:

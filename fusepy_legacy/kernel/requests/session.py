@@ -129,7 +129,12 @@ def statfs(engine: "Engine", node: Node) -> bytes:
     if operations.statfs is None:  # what libfuse answers: lib/fuse.c, fuse_lib_statfs
         return abi.STATFS_OUT.pack(0, 0, 0, 0, 0, 512, 255, 0)
     if operations.takes("statfs", 1):
-        status = call(operations.statfs, engine.nodes.path(node) or "/")
+        try:
+            status = engine.call_by_path("statfs", node)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            status = call(operations.statfs, "/")
     else:
         status = call(operations.statfs)
     return abi.STATFS_OUT.pack(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.nodes import Node
-from fusepy_legacy.kernel.operations import call
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 def getxattr(engine: "Engine", node: Node, size: int, name: str) -> bytes:
     """Return a value, or its length when `size` is 0."""
-    value = call(engine.required("getxattr"), _path(engine, node), name, size)
+    value = _call(engine, "getxattr", node, name, size)
     return _answer(value if isinstance(value, int) else _bytes(value), size)
 
 
 def listxattr(engine: "Engine", node: Node, size: int) -> bytes:
     """Return the names, each with a NUL, or their length when `size` is 0."""
-    names = call(engine.required("listxattr"), _path(engine, node), size)
+    names = _call(engine, "listxattr", node, size)
     if isinstance(names, int):
         return _answer(names, size)
     return _answer(b"".join(_bytes(name) + b"\0" for name in names or ()), size)
@@ -45,27 +44,28 @@ def setxattr(engine: "Engine", node: Node, data: memoryview) -> bytes:
     value = rest[end + 1 : end + 1 + size]
     if len(value) != size:
         raise OSError(errno.EINVAL, "malformed SETXATTR: the value is short")
-    path = _path(engine, node)
     text = value.decode("utf-8", "surrogateescape")
-    call(engine.required("setxattr"), path, os.fsdecode(rest[:end]), text, flags)
+    _call(engine, "setxattr", node, os.fsdecode(rest[:end]), text, flags)
     if more and more[0] & abi.SETXATTR_ACL_KILL_SGID:
         mode = int(engine.status(node).st_mode)
-        call(engine.required("chmod"), path, mode & ~stat.S_ISGID)
+        _call(engine, "chmod", node, mode & ~stat.S_ISGID)
     return b""
 
 
 def removexattr(engine: "Engine", node: Node, name: str) -> bytes:
     """Remove an attribute."""
-    call(engine.required("removexattr"), _path(engine, node), name)
+    _call(engine, "removexattr", node, name)
     return b""
 
 
-def _path(engine: "Engine", node: Node) -> str:
-    """Return the path; an unlinked open file's attributes are out of reach, which is no ENOENT."""
-    path = engine.nodes.path(node)
-    if path is None:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    return path
+def _call(engine: "Engine", name: str, node: Node, *arguments: Any) -> Any:
+    """Call a handler with the node's path; an open file's that is out of reach is EOPNOTSUPP, not ESTALE."""
+    try:
+        return engine.call_by_path(name, node, *arguments)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from None
 
 
 def _bytes(value: Any) -> bytes:

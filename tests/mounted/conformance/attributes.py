@@ -2,10 +2,14 @@
 
 import os
 import stat
+import subprocess
+
+import pytest
 
 from .descriptors import opened
 from .expectations import require_root, umask
 from .processes import run_as_nobody
+from .registry import stock_cannot
 
 
 def _attributes(path):
@@ -275,3 +279,25 @@ def device_and_inode_identify_a_file(mount, backing):
     (mount / "one").rename(mount / "three")
     assert (mount / "three").stat().st_ino == one.st_ino
     assert sorted(os.listdir(str(backing))) == ["three", "two"]
+
+
+@stock_cannot("libfuse 2.9 cannot tell the size of what the kernel asks for")
+def inode_flags_are_those_of_the_backing_file(mount, backing):
+    """chattr and lsattr work, also on a directory: ioctl_iflags(2)."""
+    require_root()
+    (mount / "directory").mkdir()
+    (mount / "file").write_bytes(b"content")
+    for name in ("directory", "file"):
+        path = str(backing / name)
+        if subprocess.call(["chattr", "+d", path], stderr=subprocess.DEVNULL):
+            pytest.skip("the backing filesystem has no inode flags")
+        assert _inode_flags(str(mount / name)) == _inode_flags(path)
+        subprocess.check_call(["chattr", "-d", "+A", str(mount / name)])
+        assert _inode_flags(str(mount / name)) == _inode_flags(path)
+        assert "A" in _inode_flags(path)
+        assert "d" not in _inode_flags(path)
+
+
+def _inode_flags(path):
+    listed = subprocess.check_output(["lsattr", "-d", path], universal_newlines=True)
+    return listed.split()[0]

@@ -1,6 +1,7 @@
 """How a check says what it expects."""
 
 import os
+import pathlib
 import re
 import time
 from contextlib import contextmanager
@@ -33,6 +34,15 @@ def require_root() -> None:
     """Skip the check when the caller is not root."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
+
+
+def require_user_attributes(backing: pathlib.Path) -> None:
+    """Skip the check when the backing filesystem has no user extended attributes."""
+    try:
+        os.setxattr(str(backing), "user.probe", b"")
+        os.removexattr(str(backing), "user.probe")
+    except OSError:
+        pytest.skip("the backing filesystem has no user extended attributes")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 
 from .descriptors import opened, read_all
-from .expectations import eventually, require_root
+from .expectations import eventually, require_root, require_user_attributes
 from .registry import stock_cannot
 
 _RDWR = os.O_CREAT | os.O_RDWR
@@ -149,6 +149,55 @@ def attributes_of_an_unlinked_open_file_can_be_changed(mount, backing):
     assert found.st_mode & 0o7777 == 0o612
     assert (found.st_uid, found.st_gid) == (1234, 5678)
     assert (int(found.st_atime), int(found.st_mtime)) == (1000000000, 1000000007)
+
+
+@stock_cannot("libfuse 2.9 asks for attributes by a path that is gone", always=False)
+def extended_attributes_of_an_unlinked_open_file_are_its_own(mount, backing):
+    """They are set, read, listed and removed without a name, also when it is another file's by now."""
+    path = str(mount / "file")
+    require_user_attributes(backing)
+    for lose_name in (os.unlink, _replace, lambda path: (backing / "file").unlink()):
+        with opened(path, _RDWR) as descriptor:
+            os.setxattr(descriptor, "user.one", b"1")
+            lose_name(path)
+            os.setxattr(descriptor, "user.two", b"2")
+            assert os.getxattr(descriptor, "user.one") == b"1"
+            assert sorted(os.listxattr(descriptor)) == ["user.one", "user.two"]
+            os.removexattr(descriptor, "user.one")
+            assert os.listxattr(descriptor) == ["user.two"]
+        if os.path.exists(path):
+            assert os.listxattr(path) == []
+
+
+def _replace(path):
+    with open(path + ".new", "w") as new:
+        new.write("another")
+    os.rename(path + ".new", path)
+
+
+@stock_cannot("libfuse 2.9 asks for attributes by a path that is gone")
+def extended_attributes_of_a_removed_open_directory_are_its_own(mount, backing):
+    """The same for a directory."""
+    require_user_attributes(backing)
+    (mount / "directory").mkdir()
+    with opened(str(mount / "directory"), os.O_DIRECTORY) as descriptor:
+        (mount / "directory").rmdir()
+        os.setxattr(descriptor, "user.name", b"value")
+        assert os.getxattr(descriptor, "user.name") == b"value"
+
+
+def an_unlinked_open_file_can_be_opened_again(mount, backing):
+    """/proc/self/fd leads to it: for less rights, for more, and to cut it off (proc_pid_fd(5))."""
+    (mount / "file").write_bytes(b"content")
+    with opened(str(mount / "file"), os.O_RDONLY) as descriptor:
+        (mount / "file").unlink()
+        again = f"/proc/self/fd/{descriptor}"
+        with opened(again, os.O_RDWR) as other:
+            assert os.pwrite(other, b"C", 0) == 1
+            assert os.pread(descriptor, 100, 0) == b"Content"
+        with opened(again, os.O_WRONLY | os.O_TRUNC):
+            assert os.fstat(descriptor).st_size == 0
+    assert eventually(lambda: os.listdir(str(backing)) == [])
 
 
 def a_name_can_be_taken_again_while_the_unlinked_file_is_open(mount, backing):

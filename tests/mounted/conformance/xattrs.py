@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from .expectations import raises_errno, require_root
+from .expectations import raises_errno, require_root, require_user_attributes
 from .libc import getxattr_size, listxattr_size
 from .processes import run_as_nobody
 from .registry import stock_cannot
@@ -15,12 +15,8 @@ _TEXT_ONLY = "fuse-python 1.0.9 passes extended attributes as UTF-8 text only"
 
 def _file(mount, backing):
     """The file through the mount and on the backing side, if that takes user attributes."""
+    require_user_attributes(backing)
     (mount / "file").write_bytes(b"content")
-    try:
-        os.setxattr(str(backing / "file"), "user.probe", b"")
-        os.removexattr(str(backing / "file"), "user.probe")
-    except OSError:
-        pytest.skip("the backing filesystem has no user extended attributes")
     return str(mount / "file"), str(backing / "file")
 
 
