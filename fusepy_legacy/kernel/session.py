@@ -168,8 +168,7 @@ class Session:
         assert self._device is not None
         self._exiting.acquire(blocking=False)
         self.engine.running.interrupt_all()
-        mounted = not self._device.gone
-        if mounted:
+        if not self._device.gone and self._mount.is_there():
             # Out of sight first; closing the device then ends what is left with ENOTCONN.
             try:
                 self._mount.unmount(lazy=True)
@@ -186,6 +185,9 @@ class Session:
     def _unmount(self) -> None:
         assert self._mount is not None
         assert self._device is not None
+        if not self._mount.is_there():
+            self._device.stop()
+            return
         try:
             self._mount.unmount(lazy=False)
         except OSError:

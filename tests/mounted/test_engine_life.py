@@ -141,6 +141,25 @@ def test_a_signal_while_mounting(engine: str, sides: Sides) -> None:
         unmount(sides.mount)
 
 
+def test_a_signal_leaves_alone_what_is_mounted_there_by_now(engine: str, tmp_path: Path) -> None:
+    """Who was unmounted while it was in use ends without a word, and takes no other mount away."""
+    roots = [tmp_path / "one", tmp_path / "two"]
+    mountpoint = tmp_path / "mount point"
+    for directory in (*roots, mountpoint):
+        directory.mkdir()
+    with passthrough(roots[0], mountpoint, engine=engine) as first:
+        descriptor = os.open(str(mountpoint), os.O_DIRECTORY)
+        try:
+            subprocess.check_call(["umount", "-l", str(mountpoint)])
+            with passthrough(roots[1], mountpoint, engine=engine):
+                first.stop()
+                (mountpoint / "file").write_text("data")
+                assert (roots[1] / "file").read_text() == "data"
+        finally:
+            os.close(descriptor)
+        assert first.errors == ""
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_writes_back_what_is_mapped(mirror: Mirror, name: str) -> None:
     """Dirty pages of a shared mapping reach the backing file before the process ends, which it does."""
