@@ -2,13 +2,18 @@
 
 import gc
 import os
+import signal
 from typing import Dict, Iterator, Tuple
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of tests that may leave descriptors behind."""
+    """Register the marker of tests that may leave descriptors behind, and let SIGTERM be as Ctrl-C.
+
+    Then what a test has started and mounted is taken away before the run ends.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "leaks_descriptors(reason): descriptors may be left open, for this reason"
     )
