@@ -19,7 +19,6 @@ RESOLVE_BENEATH = 0x08
 
 RENAME_NOREPLACE = 0x1  # linux/fs.h
 RENAME_EXCHANGE = 0x2
-RENAME_WHITEOUT = 0x4
 
 UTIME_NOW = (1 << 30) - 1  # linux/stat.h
 UTIME_OMIT = (1 << 30) - 2

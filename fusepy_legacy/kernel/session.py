@@ -43,8 +43,6 @@ class Session:
     ) -> None:
         self._arguments = arguments
         self._multithreaded = multithreaded
-        self._callbacks = callbacks
-        self._wanted = wanted
         self._ended = threading.Event()
         self._exiting = threading.Lock()
         self._exit_early = False

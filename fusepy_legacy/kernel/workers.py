@@ -17,7 +17,6 @@ import threading
 import time
 from typing import Callable, Dict, List, Optional
 
-from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.device import Device
 from fusepy_legacy.kernel.engine import Engine
 from fusepy_legacy.kernel.negotiation import MAX_WRITE
@@ -207,7 +206,6 @@ class Workers:
         if not self._ended:
             self._ended = True
             self._active.set()
-            current.engine = None
             self._on_end()
         with self._guard:
             self._term = None

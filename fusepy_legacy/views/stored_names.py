@@ -7,14 +7,12 @@ after a listing the kernel asks for the files by their plain names.
 
 import errno
 import os
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.crypt.errors import UnencryptableName
 from fusepy_legacy.crypt.names import NAME_MAX, NameCipher
 
 _REMEMBERED = 16384  # names; then all are forgotten
-
-ReadCompanion = Callable[[], bytes]
 
 
 class StoredName(NamedTuple):
