@@ -158,7 +158,7 @@ class EncryptedDirectory:
             stored = names.stored(directory, [entry.name for entry in batch])
             for (name, inode, kind, _), shown in zip(batch, stored):
                 position += 2
-                if top and view.hides(f"/{name}", kind):
+                if top and view.hides(f"/{name}"):
                     skip = False
                     continue
                 hashed = shown.startswith(HASHED) and encrypted
@@ -260,12 +260,12 @@ class EncryptedView(KeyedView):
     def plain(self, path: str) -> str:
         """Return the plain path of one of the view; ENOENT for what the view does not show."""
         plain = self.names.plain(path)
-        if self.hides(plain, 0):
+        if self.hides(plain):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return plain
 
-    def hides(self, plain: str, kind: int) -> bool:
-        """Tell whether a plain path is not shown; `kind` is its S_IF constant, 0 when unknown."""
+    def hides(self, plain: str) -> bool:
+        """Tell whether a plain path is not shown."""
         if plain == CONFIG_PATH:
             return self.config.plaintext_names and not self.withhold_config
         return plain == "/" + _CONFIG_NAME and not self._custom_config
