@@ -22,7 +22,7 @@ PATH_MAX = 4096  # linux/limits.h; counts the terminating NUL
 
 _RESOLVE = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
+TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY  # open(2): O_TMPFILE has both
 # openat2(2) refuses bits it does not know, and the kernel hands some on that are its own (__FMODE_EXEC).
 _OPEN_FLAGS = (
     os.O_ACCMODE
@@ -231,7 +231,7 @@ class Beneath:
 
     @staticmethod
     def _openat2(directory: int, relative: str, flags: int, mode: int) -> int:
-        mode = stat.S_IMODE(mode) if flags & (os.O_CREAT | _TMPFILE_BIT) else 0
+        mode = stat.S_IMODE(mode) if flags & (os.O_CREAT | TMPFILE_BIT) else 0
         while True:
             try:
                 return syscalls.openat2(directory, relative, flags, mode, _RESOLVE)

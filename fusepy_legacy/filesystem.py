@@ -266,9 +266,7 @@ class Filesystem(fuse.Fuse):
         finally:
             signal.signal(signal.SIGINT, interrupt)
         if self._failure is not None:
-            raise MountError(
-                f"the filesystem failed to start: {describe(self._failure)}", EXIT_FAILED
-            )
+            raise _failed_to_start(self._failure)
 
     def _stock_callbacks(self) -> Dict[str, Callback]:
         """Return the handlers that this filesystem has, by fuse-python's names."""

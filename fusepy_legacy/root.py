@@ -15,7 +15,7 @@ import threading
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.beneath import Beneath, Held, Parent, Reference
+from fusepy_legacy.beneath import TMPFILE_BIT, Beneath, Held, Parent, Reference
 from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import DirectoryStream, Dirent
 from fusepy_legacy.exclusion import (
@@ -27,9 +27,8 @@ from fusepy_legacy.exclusion import (
 )
 from fusepy_legacy.inodes import InodeNumbers, numbered
 
-_TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
 # Flags of open(2) that change something.
-CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | _TMPFILE_BIT
+CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | TMPFILE_BIT
 _NUMBER_SHIFT = 32  # the kernel's device numbers have 32 bits
 
 FileId = Tuple[int, int]  # st_dev, st_ino
@@ -166,7 +165,7 @@ class Root(Beneath):
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
         if self._hides and not isinstance(path, Held):
             self._check(path, stat.S_IFREG if flags & os.O_CREAT else 0)
-            if flags & _TMPFILE_BIT:
+            if flags & TMPFILE_BIT:
                 self.check(path, change=True)
         if self.rules.read_only and flags & CHANGES:
             raise error(errno.EROFS, path)

@@ -92,10 +92,11 @@ def negotiate(
     limit = MAX_WRITE if flags & abi.INIT_MAX_PAGES else _MAX_WRITE_BEFORE_MAX_PAGES
     max_write = max(PAGE_SIZE, min(int(options.get("max_write", MAX_WRITE)), limit))
     max_background = int(options.get("max_background", 0))
+    minor = min(abi.KERNEL_MINOR_VERSION, request.minor)
     reply = abi.INIT_OUT.pack(
         *abi.InitOut(
             major=abi.KERNEL_VERSION,
-            minor=min(abi.KERNEL_MINOR_VERSION, request.minor),
+            minor=minor,
             max_readahead=min(
                 request.max_readahead, int(options.get("max_readahead", request.max_readahead))
             ),
@@ -111,7 +112,6 @@ def negotiate(
             request_timeout=0,
         )
     )
-    minor = min(abi.KERNEL_MINOR_VERSION, request.minor)
     return Offer(reply, Agreement(minor, flags, max_write))
 
 

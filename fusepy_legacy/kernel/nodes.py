@@ -19,12 +19,12 @@ import threading
 from types import TracebackType
 from typing import Dict, List, Optional, Set, Tuple, Type
 
+from fusepy_legacy.kernel.abi import ROOT_ID
 from fusepy_legacy.kernel.memory import empty_free_lists
 
 FileId = Tuple[int, int]  # st_dev, st_ino
 Name = Tuple["Node", str]
 
-ROOT_ID = 1
 _COMPACT_FROM = 4096  # nodes; below that there is nothing to gain
 
 
