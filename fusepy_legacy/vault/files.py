@@ -11,6 +11,7 @@ from fusepy_legacy.crypt.content import (
     parse_header,
 )
 from fusepy_legacy.crypt.errors import BlockError
+from fusepy_legacy.pread import read_fully
 from fusepy_legacy.vault.report import why_not
 
 PIECE = 256  # blocks that are read and decrypted at once: 1 MiB
@@ -129,14 +130,3 @@ class EncryptedFile:
                 yield from self._decrypt(first, data[:before], bad)
                 bad(block, why_not(error))
                 first, data = block + 1, data[before + self._cipher.encrypted_block_size :]
-
-
-def read_fully(descriptor: int, length: int, offset: int) -> bytes:
-    """Read as pread(2), but shorter than `length` only at the end of the file."""
-    data = os.pread(descriptor, length, offset)
-    while len(data) < length:
-        more = os.pread(descriptor, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data

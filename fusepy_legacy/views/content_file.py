@@ -28,6 +28,7 @@ from fusepy_legacy.crypt.content import (
     parse_header,
 )
 from fusepy_legacy.crypt.errors import BlockError, InvalidHeader
+from fusepy_legacy.pread import read_fully
 
 FALLOC_KEEP_SIZE = 0x01  # linux/falloc.h
 FALLOC_PUNCH_HOLE = 0x02
@@ -106,11 +107,11 @@ class ContentFile:
     def _read(self, length: int, offset: int) -> bytes:
         first, skip, start, size = self._cipher.locate(offset, length)
         if first == 0:
-            encrypted = _read(self.descriptor, HEADER_SIZE + size, 0)
+            encrypted = read_fully(self.descriptor, HEADER_SIZE + size, 0)
             header, encrypted = encrypted[:HEADER_SIZE], encrypted[HEADER_SIZE:]
         else:
-            encrypted = _read(self.descriptor, size, start)
-            header = _read(self.descriptor, HEADER_SIZE, 0) if encrypted else b""
+            encrypted = read_fully(self.descriptor, size, start)
+            header = read_fully(self.descriptor, HEADER_SIZE, 0) if encrypted else b""
         if not encrypted:
             return b""
         plaintext = self._cipher.decrypt_blocks(encrypted, first, parse_header(header))
@@ -210,7 +211,7 @@ class ContentFile:
         encrypted_size = os.fstat(self.descriptor).st_size
         if encrypted_size <= HEADER_SIZE:
             return _State(0, encrypted_size, new_file_id())
-        file_id = parse_header(_read(self.descriptor, HEADER_SIZE, 0))
+        file_id = parse_header(read_fully(self.descriptor, HEADER_SIZE, 0))
         return _State(self._cipher.plaintext_size(encrypted_size), encrypted_size, file_id)
 
     def _write(self, state: _State, data: bytes, offset: int) -> int:
@@ -239,7 +240,7 @@ class ContentFile:
             return b""
         if block not in old:
             size, offset = self._cipher.encrypted_block_size, self._cipher.block_offset(block)
-            old[block] = _read(self.descriptor, size, offset)
+            old[block] = read_fully(self.descriptor, size, offset)
         return self._cipher.decrypt_blocks(old[block], block, state.file_id)
 
     def _put(self, state: _State, first: int, plaintext: bytes, old: Dict[int, bytes]) -> int:
@@ -308,14 +309,3 @@ class ContentFile:
             old: Dict[int, bytes] = {}
             self._put(state, block, self._old(state, block, old)[:used], old)
         os.ftruncate(self.descriptor, self._cipher.encrypted_size(size))
-
-
-def _read(descriptor: int, length: int, offset: int) -> bytes:
-    """Read as pread(2), but shorter than `length` only at the end of the file."""
-    data = os.pread(descriptor, length, offset)
-    while len(data) < length:
-        more = os.pread(descriptor, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data

@@ -20,6 +20,7 @@ from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES, NameCipher
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.pread import read_fully
 from fusepy_legacy.root import Root
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
@@ -76,12 +77,7 @@ class EncryptedFile:
         expected = min(wanted.length, self.size - wanted.offset)
         if expected <= 0:
             return b""
-        data = os.pread(self.fd, expected, wanted.offset)
-        while len(data) < expected:
-            more = os.pread(self.fd, expected - len(data), wanted.offset + len(data))
-            if not more:
-                break
-            data += more
+        data = read_fully(self.fd, expected, wanted.offset)
         if not self.changed:
             self._compare()
         # Here and by nobody else: `cryptography` holds the GIL, so two threads make 744 MB/s of 681, and a
