@@ -29,7 +29,6 @@ from fusepy_legacy.crypt.config import (
     create,
     master_key_from_text,
     parse,
-    write_config,
 )
 from fusepy_legacy.crypt.content import HEADER_SIZE, new_file_id, pack_header, parse_header
 from fusepy_legacy.crypt.errors import AuthenticationFailed, CryptError, WrongPassword
@@ -51,6 +50,7 @@ from fusepy_legacy.crypt.reverse import (
     plaintext_range,
     symlink_nonce,
 )
+from fusepy_legacy.vault.config_file import write_config
 
 SAMPLES = Path(__file__).parent / "data" / "gocryptfs-2.3"
 PASSWORD = b"sample"

@@ -16,9 +16,9 @@ from fusepy_legacy.crypt.config import (
     FORWARD,
     FORWARD_PLAINTEXT_NAMES,
     create,
-    write_config,
 )
 from fusepy_legacy.root import Root
+from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
 

@@ -8,7 +8,7 @@ from typing import Callable, Dict, FrozenSet, List, NamedTuple, Union
 from urllib.parse import unquote_to_bytes
 
 from fusepy_legacy.commands.vault import main
-from fusepy_legacy.crypt.config import FORWARD, create, write_config
+from fusepy_legacy.crypt.config import FORWARD, create
 from fusepy_legacy.crypt.content import (
     BLOCK_SIZE,
     HEADER_SIZE,
@@ -24,6 +24,7 @@ from fusepy_legacy.crypt.names import (
     NameCipher,
     new_directory_iv,
 )
+from fusepy_legacy.vault.config_file import write_config
 
 PASSWORD = b"sample"  # that of tests/data, too
 SAMPLES = Path(__file__).parent / "data" / "gocryptfs-2.3"

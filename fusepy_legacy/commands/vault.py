@@ -26,10 +26,16 @@ from fusepy_legacy.errors import (
     EXIT_ROOT,
     EXIT_USAGE,
 )
-from fusepy_legacy.vault import location as locations
 from fusepy_legacy.vault.cat import write_range
+from fusepy_legacy.vault.config_file import (
+    check_new,
+    describe,
+    initialize,
+    read_config,
+    replace_config,
+)
 from fusepy_legacy.vault.listing import Listing
-from fusepy_legacy.vault.location import Location, locate, read_config
+from fusepy_legacy.vault.location import Location, locate
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
 from fusepy_legacy.vault.plain import Plain
@@ -189,7 +195,7 @@ def _byte_range(text: str) -> Tuple[int, Optional[int]]:
 
 
 def _init(options: argparse.Namespace) -> int:
-    locations.check_new(options.source, options.reverse)
+    check_new(options.source, options.reverse)
     flags = FORWARD_PLAINTEXT_NAMES if options.plaintextnames else FORWARD
     if options.deterministic_names:
         flags -= {DIRIV}
@@ -198,7 +204,7 @@ def _init(options: argparse.Namespace) -> int:
     if options.xchacha:
         flags = flags - {GCMIV128} | {XCHACHA_FLAG}
     password = PasswordSource(options.passfile, options.extpass).read("New password", twice=True)
-    locations.initialize(
+    initialize(
         options.source, options.reverse, password, flags, options.longnamemax, 1 << options.scryptn
     )
     print(f"{PROGRAM}: {PROGRAM} masterkey prints a key that opens the tree without the password;")
@@ -208,7 +214,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     location = locate(options.source, options.config)
-    facts = locations.describe(location, read_config(location))
+    facts = describe(location, read_config(location))
     if options.json:
         print(json.dumps(facts))
         return 0
@@ -228,7 +234,7 @@ def _passwd(options: argparse.Namespace) -> int:
     source = PasswordSource(options.new_passfile, options.new_extpass)
     password = source.read("New password", twice=True)
     new = config.with_password(master_key, password, 1 << options.scryptn)
-    locations.replace_config(location, new)
+    replace_config(location, new)
     return 0
 
 

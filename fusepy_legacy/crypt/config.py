@@ -311,34 +311,6 @@ def master_key_from_text(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-def write_config(
-    directory: str, data: bytes, name: bytes = CONFIG_FILE, replace: bool = False
-) -> None:
-    """Write a config into a directory, mode 0400. Raises OSError, and then nothing has changed.
-
-    One that is there is an error (EEXIST) unless `replace`; then it stays until the new one is on
-    the disk.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        written = b"%s.%s.tmp" % (name, os.urandom(4).hex().encode()) if replace else name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(written, flags, 0o400, dir_fd=descriptor)
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if replace:
-                os.rename(written, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-        except BaseException:
-            os.unlink(written, dir_fd=descriptor)
-            raise
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _check_flags(flags: FrozenSet[str], long_name_max: int) -> None:
     """Raise `UnsupportedConfig` for what configfile/validate.go refuses, and older formats."""
     unknown = flags - frozenset(_FLAGS)

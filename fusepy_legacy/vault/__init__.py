@@ -1,6 +1,7 @@
 """What fusepy-vault does with an encrypted tree, without a mount.
 
-location    which tree and which plain path a typed word means; a tree's config
+location    which tree and which plain path a typed word means
+config_file a tree's config on the disk
 passwords   a password from a terminal, a file, a program or standard input
 tree        the tree by its plain names
 files       the content of one file, as far as it is asked for

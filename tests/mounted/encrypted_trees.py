@@ -14,7 +14,7 @@ from fusepy_legacy.crypt.config import (
     REVERSE,
     XCHACHA_FLAG,
 )
-from fusepy_legacy.vault.location import initialize
+from fusepy_legacy.vault.config_file import initialize
 from tests.mounted import gocryptfs
 from tests.mounted.commands import output_of, run
 from tests.mounted.encrypted_views import CRYPT, ENVIRONMENT

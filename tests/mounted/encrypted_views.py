@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create, write_config
+from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create
+from fusepy_legacy.vault.config_file import write_config
 from tests.mounted.commands import Word
 from tests.mounted.mounting import Mounted
 from tests.mounted.trees import all_below

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fusepy_legacy.crypt.config import FORWARD, REVERSE_CONFIG_FILE, create, write_config
+from fusepy_legacy.crypt.config import FORWARD, REVERSE_CONFIG_FILE, create
+from fusepy_legacy.vault.config_file import write_config
 from tests.mounted.commands import Outcome, Word, output_of, run, server_environment, wait_until
 from tests.mounted.encrypted_views import CRYPT, ENVIRONMENT, PASSWORD, Source, make_source
 from tests.mounted.mounting import PROGRAMS, Mounted, is_mounted, mount_types, unmount

@@ -1,0 +1,139 @@
+"""The config of a tree on the disk: read, made with a new tree, replaced."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import Any, Dict, FrozenSet
+
+from fusepy_legacy.crypt.config import (
+    CONFIG_FILE,
+    CONFIG_SIZE_MAX,
+    DIRIV,
+    REVERSE_CONFIG_FILE,
+    SCRYPT_N,
+    Config,
+    create,
+    parse,
+)
+from fusepy_legacy.crypt.errors import CryptError, UnsupportedConfig
+from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, NAME_MAX, new_directory_iv
+from fusepy_legacy.errors import EXIT_CONFIG, EXIT_CONFIG_WRITE, EXIT_ROOT, EXIT_USAGE
+from fusepy_legacy.vault.location import Location
+from fusepy_legacy.vault.report import VaultError
+
+
+def read_config(location: Location) -> Config:
+    """Return the tree's config; raises VaultError (23)."""
+    try:
+        descriptor = os.open(location.config_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise VaultError(f"{location.config_file}: not a regular file", EXIT_CONFIG)
+            return parse(file.read(CONFIG_SIZE_MAX + 1))
+    except OSError as error:
+        raise VaultError(f"{location.config_file}: {error.strerror}", EXIT_CONFIG)
+    except CryptError as error:
+        raise VaultError(f"{location.config_file}: {error}", EXIT_CONFIG)
+
+
+def describe(location: Location, config: Config) -> Dict[str, Any]:
+    """Return what a config says that is no secret, in members for programs."""
+    return {
+        "config": location.config_file,
+        "creator": config.creator,
+        "cipher": config.algorithm.name,
+        "flags": sorted(config.flags),
+        "long_name_max": config.long_name_max,
+        "scrypt": {"n": config.scrypt.n, "r": config.scrypt.r, "p": config.scrypt.p},
+    }
+
+
+def replace_config(location: Location, config: Config) -> None:
+    """Put a config in the place of the tree's; raises VaultError (24), and the old one is there."""
+    directory, name = os.path.split(os.path.abspath(location.config_file))
+    try:
+        write_config(directory, config.to_bytes(), os.fsencode(name), replace=True)
+    except OSError as error:
+        raise VaultError(f"{location.config_file}: {error.strerror}", EXIT_CONFIG_WRITE)
+
+
+def write_config(
+    directory: str, data: bytes, name: bytes = CONFIG_FILE, replace: bool = False
+) -> None:
+    """Write a config into a directory, mode 0400. Raises OSError, and then nothing has changed.
+
+    One that is there is an error (EEXIST) unless `replace`; then it stays until the new one is on
+    the disk.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        written = b"%s.%s.tmp" % (name, os.urandom(4).hex().encode()) if replace else name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(written, flags, 0o400, dir_fd=descriptor)
+        try:
+            with open(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.rename(written, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        except BaseException:
+            os.unlink(written, dir_fd=descriptor)
+            raise
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_new(root: str, reverse: bool) -> None:
+    """Raise VaultError (6) unless a tree can be made in the directory."""
+    try:
+        names = os.listdir(root)
+    except OSError as error:
+        raise VaultError(f"{root}: {error.strerror}", EXIT_ROOT)
+    if reverse and os.fsdecode(REVERSE_CONFIG_FILE) in names:
+        raise VaultError(f"{root}: there is a config in it already", EXIT_ROOT)
+    if not reverse and names:
+        raise VaultError(f"{root}: the directory is not empty", EXIT_ROOT)
+
+
+def initialize(
+    root: str,
+    reverse: bool,
+    password: bytes,
+    flags: FrozenSet[str],
+    long_name_max: int = NAME_MAX,
+    scrypt_n: int = SCRYPT_N,
+) -> None:
+    """Make an empty encrypted tree, or the config of a plain one.
+
+    Raises VaultError (1 for flags that exclude each other, 6, 24), and `CipherUnavailable`.
+    """
+    check_new(root, reverse)
+    try:
+        config, master_key = create(password, flags, long_name_max, scrypt_n)
+    except UnsupportedConfig as error:
+        raise VaultError(str(error), EXIT_USAGE)
+    config.content_cipher(master_key)
+    iv_file = os.path.join(root, os.fsdecode(DIRECTORY_IV_FILE))
+    made_iv = False
+    try:
+        if DIRIV in flags and not reverse:
+            made_iv = True
+            _write_new(iv_file, new_directory_iv())
+        # Last: a tree with a config is complete.
+        name = REVERSE_CONFIG_FILE if reverse else CONFIG_FILE
+        write_config(root, config.to_bytes(), name)
+    except OSError as error:
+        if made_iv:
+            with suppress(OSError):
+                os.unlink(iv_file)
+        raise VaultError(f"{root}: {error.strerror}", EXIT_CONFIG_WRITE)
+
+
+def _write_new(path: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o444), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
