@@ -103,7 +103,7 @@ class Engine:
         entry = _seconds(self.options.get("entry_timeout", "1"))
         attr = _seconds(self.options.get("attr_timeout", "1"))
         self._entry_head = (self.generation, entry[0], attr[0], entry[1], attr[1])
-        self._attr_head = attr
+        self.attr_valid = attr  # as on the wire: seconds and nanoseconds
         negative = _seconds(self.options.get("negative_timeout", "0"))
         self.negative_entry: Optional[bytes] = None
         if negative != (0, 0):
@@ -349,11 +349,7 @@ class Engine:
 
     def pack_attributes(self, node: Node, status: Any) -> bytes:
         """Return ATTR_OUT."""
-        return abi.ATTR_OUT.pack(*self._attr_head, *self.attributer(status, node.id))
-
-    def statx_head(self) -> Tuple[int, int]:
-        """Return how long attributes are valid: seconds and nanoseconds."""
-        return self._attr_head
+        return abi.ATTR_OUT.pack(*self.attr_valid, *self.attributer(status, node.id))
 
 
 def _errno(error: OSError) -> int:

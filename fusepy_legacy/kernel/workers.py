@@ -35,7 +35,8 @@ _OPCODE_AT = 4
 _UNIQUE = struct.Struct("=Q")
 _UNIQUE_AT = 8
 
-_OVERHEAD = 8192  # what a request is longer than its data: IN_HEADER, WRITE_IN, names
+# No request is larger: the most that INIT agrees on, and IN_HEADER, WRITE_IN or names.
+_BUFFER_SIZE = MAX_WRITE + 8192
 
 
 class Term:
@@ -74,7 +75,7 @@ class Workers:
 
         A lock that has to wait is tried again and again.
         """
-        buffer = bytearray(self._buffer_size())
+        buffer = bytearray(_BUFFER_SIZE)
         waiting: List[memoryview] = []
         while True:
             if not waiting or self._device.is_ready(_RETRY):
@@ -92,10 +93,6 @@ class Workers:
         if self._limit > 1:
             threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
 
-    def _buffer_size(self) -> int:
-        # Before INIT the largest write is not agreed on; no request is larger than what we would allow.
-        return MAX_WRITE + _OVERHEAD
-
     def _serve(self, request: memoryview) -> None:
         reply = self._engine.handle(request)
         if reply is not None and not self._device.write(reply):
@@ -112,7 +109,7 @@ class Workers:
         threading.Thread(target=self._work, name="fuse-worker", daemon=True).start()
 
     def _work(self) -> None:
-        buffer = bytearray(self._buffer_size())
+        buffer = bytearray(_BUFFER_SIZE)
         try:
             while not self._ended:
                 with self._guard:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.handles import Handle
@@ -200,7 +200,9 @@ def _entries(engine: "Engine", handle: Handle, listing: Listing, offset: int) ->
     for entry in listing.stream:
         if not entry.offset:
             numbered = enumerate(itertools.chain((entry,), listing.stream), 1)
-            listing.whole = [_numbered(following, number) for number, following in numbered]
+            listing.whole = [
+                _Numbered(each.name, each.ino, each.type, number) for number, each in numbered
+            ]
             yield from listing.whole
             return
         yield entry
@@ -212,17 +214,10 @@ def _ask(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> Non
     listing.stream = iter(engine.call_open("readdir", handle, offset))
 
 
-class _Numbered:
+class _Numbered(NamedTuple):
     """An entry of a handler without offsets, and its place in the list."""
 
-    __slots__ = ("name", "ino", "type", "offset")
-
-    def __init__(self, name: str, ino: int, kind: int, offset: int) -> None:
-        self.name = name
-        self.ino = ino
-        self.type = kind
-        self.offset = offset
-
-
-def _numbered(entry: Any, number: int) -> _Numbered:
-    return _Numbered(entry.name, entry.ino, entry.type, number)
+    name: str
+    ino: int
+    type: int
+    offset: int

@@ -68,7 +68,7 @@ def statx(
     born = hasattr(status, "st_birthtime") or hasattr(status, "st_birthtime_ns")
     btime, btime_nsec = time_of(status, "st_birthtime") if born else (0, 0)
     return abi.STATX_OUT.pack(
-        *engine.statx_head(),
+        *engine.attr_valid,
         0,
         _STATX_BASIC_STATS | (_STATX_BTIME if born else 0),
         blksize,
