@@ -109,13 +109,13 @@ def test_setlkw_waits_until_it_is_interrupted() -> None:
     def lock(*arguments: Any, **keywords: Any) -> int:
         assert current.interrupted is not None
         assert not current.interrupted.is_set()
-        opened.kernel.engine.running.interrupt(current.unique)
+        opened.kernel.engine.waits.interrupt(current.unique)
         assert current.interrupted.is_set()
         return -errno.EINTR
 
     opened = Opened(lock=lock)
     assert opened.sends(33, lk_in(opened.fh, fcntl.F_WRLCK)) == reply(error=-errno.EINTR)
-    assert len(opened.kernel.engine.running) == 0
+    assert len(opened.kernel.engine.waits) == 0
     assert current.interrupted is None
 
 
@@ -145,7 +145,7 @@ def test_what_is_cached_of_a_file_ends_when_it_is_locked(opcode: int) -> None:
         + i64(0)  # len: to the end
     )
     assert sent == [reply(data_and_attributes, error=2, unique=0)]  # FUSE_NOTIFY_INVAL_INODE
-    assert len(opened.kernel.engine.running) == 0
+    assert len(opened.kernel.engine.waits) == 0
 
 
 @pytest.mark.parametrize("by", ["kernel I/O", "one thread"])
@@ -165,14 +165,14 @@ def test_one_thread_waits_for_a_lock_without_being_in_a_handler() -> None:
     """SETLKW is a SETLK that has no reply until it succeeds."""
     answers = [-errno.EAGAIN, -errno.EACCES, 0]
     opened = Opened(lock=lambda *_, **__: answers.pop(0))
-    running = opened.kernel.engine.running
+    waits = opened.kernel.engine.waits
     opened.kernel.engine.concurrent = False
     fields = lk_in(opened.fh, fcntl.F_WRLCK)
     assert opened.sends(33, fields) is None
-    assert UNIQUE in running
+    assert UNIQUE in waits
     assert opened.sends(33, fields) is None
     assert opened.sends(33, fields) == reply()
-    assert UNIQUE not in running
+    assert UNIQUE not in waits
     assert {call[2] for call in opened.calls()} == {fcntl.F_SETLK}
 
 
@@ -186,7 +186,7 @@ def test_one_thread_gives_up_a_wait_that_is_interrupted(before: bool) -> None:
         assert opened.sends(33, fields) is None
     opened.kernel.sends(36, u64(UNIQUE), unique=1)  # FUSE_INTERRUPT
     assert opened.sends(33, fields) == reply(error=-errno.EINTR)
-    assert len(opened.kernel.engine.running) == 0
+    assert len(opened.kernel.engine.waits) == 0
 
 
 @pytest.mark.parametrize("problem", [OSError(errno.ENOLCK, ""), ValueError("a defect")])
@@ -196,7 +196,7 @@ def test_one_thread_waits_for_nothing_after_an_error(problem: Exception) -> None
     opened.kernel.engine.concurrent = False
     expected = getattr(problem, "errno", errno.EIO)
     assert opened.sends(33, lk_in(opened.fh, fcntl.F_WRLCK)) == reply(error=-expected)
-    assert len(opened.kernel.engine.running) == 0
+    assert len(opened.kernel.engine.waits) == 0
 
 
 @pytest.mark.parametrize(("age", "expected"), [(60, [0, -1, 0, -1]), (0, [0, 0, 0, 0])])

@@ -118,7 +118,7 @@ def test_interrupt_has_no_reply() -> None:
         node=0,
     )
     assert answer is None
-    assert kernel.engine.running.begin(99).is_set()
+    assert kernel.engine.waits.begin(99).is_set()
 
 
 STATVFS = types.SimpleNamespace(

@@ -283,7 +283,7 @@ def test_waiting_locks_do_not_count_towards_the_limit(mounts: Callable[..., Moun
     mount = mounts(read=Meeting(2), lock=lock)
     mount.start(limit=2)
     locks = [mount.lock() for _ in range(5)]
-    until(lambda: len(mount.kernel.engine.running) == 5)
+    until(lambda: len(mount.kernel.engine.waits) == 5)
     mount.succeeds(mount.read(), mount.read())
     for unique in locks:
         assert unique not in mount.device.replies

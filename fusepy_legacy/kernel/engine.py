@@ -41,6 +41,7 @@ from fusepy_legacy.kernel.handles import Handle, Handles
 from fusepy_legacy.kernel.negotiation import Agreement
 from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
 from fusepy_legacy.kernel.operations import Callback, Operations, call
+from fusepy_legacy.kernel.waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Engine:
         self.on_failure: Callable[[], None] = lambda: None
         self.notify: Callable[[bytes], None] = lambda message: None
         self.concurrent = True  # other threads serve requests while one waits in its handler
-        self.running = requests.session.Waits()
+        self.waits = Waits()
         self.backings = Backings()
         self.hidden: Dict[int, str] = {}
         self.held: Dict[int, Any] = {}

@@ -165,7 +165,7 @@ class Session:
         assert self._mount is not None
         assert self._device is not None
         self._exiting.acquire(blocking=False)
-        self.engine.running.interrupt_all()
+        self.engine.waits.interrupt_all()
         if not self._device.gone and self._mount.is_there():
             # Out of sight first; closing the device then ends what is left with ENOTCONN.
             try:

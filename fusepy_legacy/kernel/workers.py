@@ -88,7 +88,7 @@ class Workers:
 
     def start(self) -> None:
         """Start the threads; `on_end` is called when the last request has been read."""
-        self._engine.running.on_wait = self._stand_aside
+        self._engine.waits.on_wait = self._stand_aside
         self._start_thread()
         if self._limit > 1:
             threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
@@ -101,7 +101,7 @@ class Workers:
     def _leaves_waiting(self, request: memoryview) -> bool:
         """Serve a request, and tell whether it is to be served again."""
         self._serve(request)
-        return _UNIQUE.unpack_from(request, _UNIQUE_AT)[0] in self._engine.running
+        return _UNIQUE.unpack_from(request, _UNIQUE_AT)[0] in self._engine.waits
 
     def _start_thread(self) -> None:
         with self._guard:
@@ -162,7 +162,7 @@ class Workers:
         with self._guard:
             if self._term is not term:
                 return
-            waiting = len(self._engine.running)
+            waiting = len(self._engine.waits)
             if self._idle == 0 and self._threads >= self._limit + waiting:
                 return
             needed = self._idle == 0

@@ -56,7 +56,7 @@ def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
         return _setlk_or_wait(engine, node, *fields)
     request = LockIn(*fields)
     unique = current.unique
-    current.interrupted = engine.running.begin(unique)
+    current.interrupted = engine.waits.begin(unique)
     try:
         if request.lk_flags & abi.LK_FLOCK:
             _flock(engine, request, wait=True)
@@ -64,7 +64,7 @@ def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
             _lock(engine, fcntl.F_SETLKW, request)
     finally:
         current.interrupted = None
-        engine.running.end(unique)
+        engine.waits.end(unique)
     _refresh(engine, node, request)
     return b""
 
@@ -75,7 +75,7 @@ def _setlk_or_wait(engine: "Engine", node: Node, *fields: int) -> Optional[bytes
     The request is then served again, until it is not among the waiting ones any more.
     """
     unique = current.unique
-    interrupted = engine.running.begin(unique)
+    interrupted = engine.waits.begin(unique)
     waits = False
     try:
         setlk(engine, node, *fields)
@@ -87,7 +87,7 @@ def _setlk_or_wait(engine: "Engine", node: Node, *fields: int) -> Optional[bytes
         waits = True
     finally:
         if not waits:
-            engine.running.end(unique)
+            engine.waits.end(unique)
     return None if waits else b""
 
 
@@ -103,7 +103,7 @@ def _refresh(engine: "Engine", node: Node, request: LockIn) -> None:
         return
     handle = engine.handles.get(request.fh)
     data = engine.concurrent and not handle.backed and not _is_settled(engine, handle)
-    with engine.running.waiting():
+    with engine.waits.waiting():
         engine.notify(notifications.inval_inode(node.id, data))
         # A lock of one file may stand for others: sqlite's of -shm does for the size of -wal.
         for other in engine.handles.open_beside(node):
