@@ -78,7 +78,7 @@ class Root(Beneath):
         self.bits = self.numbers.learn(self.device, self.descriptor)
         self._device = self.shown_device(self.device)
         # Most files need no look at the rules, and most mounts have none.
-        self._hides = rules.one_file_system or rules.exclusion is not None
+        self.hides = rules.one_file_system or rules.exclusion is not None
         self._as_it_is = not self.bits and not self._number
         self.opens = 0
         self.on_unused: Callable[[], None] = lambda: None
@@ -135,7 +135,7 @@ class Root(Beneath):
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes as the mount shows them."""
         status = super().stat(path)
-        if self._hides:
+        if self.hides:
             self._check_status(path, status)
         if status.st_dev == self.device:
             if self._as_it_is:
@@ -163,7 +163,7 @@ class Root(Beneath):
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
-        if self._hides and not isinstance(path, Held):
+        if self.hides and not isinstance(path, Held):
             self._check(path, stat.S_IFREG if flags & os.O_CREAT else 0)
             if flags & TMPFILE_BIT:
                 self.check(path, change=True)
@@ -208,7 +208,7 @@ class Root(Beneath):
 
     def parent(self, path: str, change: bool = False) -> Parent:
         """Return the directory and the name of a file to look at, or whose attributes to `change`."""
-        if change or self._hides:
+        if change or self.hides:
             self.check(path, change)
         return super().parent(path)
 
@@ -224,14 +224,14 @@ class Root(Beneath):
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
-        if self._hides:
+        if self.hides:
             self._check(path, kind)
         self.check_writable(path)
         return super().parent(path)
 
     def check(self, path: str, change: bool = False) -> None:
         """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""
-        if self._hides and not isinstance(path, Held):
+        if self.hides and not isinstance(path, Held):
             self._check(path)
             if change and self._is_foreign(path):
                 raise error(errno.EROFS, path)
@@ -246,7 +246,7 @@ class Root(Beneath):
     def check_rename(self, old: str, new: str, flags: int) -> None:
         """Raise what keeps a file from being renamed: its kind must not be hidden by its new name."""
         self.check(old, change=True)
-        if self._hides:
+        if self.hides:
             self._check(new, _kind(super().stat(old)))
             if flags & syscalls.RENAME_EXCHANGE:
                 self._check(old, _kind(super().stat(new)))
@@ -334,20 +334,13 @@ class RootDirectory:
 
     def entries(self, offset: int) -> Iterator[Dirent]:
         """Yield the entries from `offset` on, as DirectoryStream does."""
-        rules = self.root.rules
         entries = self._stream.entries(offset)
-        if rules.one_file_system or rules.exclusion is not None:
-            entries = filter(self._is_shown, entries)
-        return entries
+        return filter(self._is_shown, entries) if self.root.hides else entries
 
     def batches(self, offset: int) -> Iterator[List[Dirent]]:
         """Yield the same entries, many at a time; there may be none in between."""
-        rules = self.root.rules
-        filtered = rules.one_file_system or rules.exclusion is not None
         for batch in self._stream.batches(offset):
-            if filtered:
-                batch = list(filter(self._is_shown, batch))
-            yield batch
+            yield list(filter(self._is_shown, batch)) if self.root.hides else batch
 
     def stat(self, name: str) -> os.stat_result:
         """Return an entry's attributes: fstatat(2)."""
