@@ -81,8 +81,7 @@ class Layout:
         return _check_range(HEADER_SIZE + size + blocks * self.overhead, 0)
 
     def plaintext_size(self, size: int) -> int:
-        """Return the plaintext's size in an encrypted file of `size` bytes; `OutOfRange` past
-        off_t.
+        """Return the plaintext's size in an encrypted file of `size` bytes; `OutOfRange` past off_t.
 
         This is for stat, so it does not fail for a file that was cut: a last block too short for a
         byte counts as one byte (decrypting it raises `TruncatedBlock`), a header alone or part of
@@ -99,7 +98,7 @@ class Layout:
         return HEADER_SIZE + block * self.encrypted_block_size
 
     def locate(self, offset: int, length: int) -> "BlockRange":
-        """Say which blocks hold `length` plain bytes from `offset`; `OutOfRange` as above."""
+        """Say which blocks hold `length` plain bytes from `offset`; `OutOfRange` past off_t."""
         _check_range(offset, length)
         first, skip = divmod(offset, BLOCK_SIZE)
         count = -(-(skip + length) // BLOCK_SIZE) if length else 0
@@ -170,8 +169,7 @@ class ContentCipher(Layout):
     def encrypt_blocks(
         self, plaintext: Buffer, first_block: int, file_id: bytes, block0_iv: Optional[bytes] = None
     ) -> bytes:
-        """Encrypt `plaintext` as the blocks from number `first_block` on; only the last may be
-        short.
+        """Encrypt `plaintext` as the blocks from number `first_block` on; only the last may be short.
 
         With `block0_iv` None each nonce is random, as a file that can be written needs it. Else it
         is 16 bytes from which the nonces are counted, so that equal input gives equal output; only
@@ -226,11 +224,10 @@ class ContentCipher(Layout):
         return output.getvalue()
 
     def encrypt_value(self, value: bytes, nonce: Optional[bytes] = None) -> bytes:
-        """Encrypt a link target or an attribute's value, 0 to 131072 bytes; an empty one stays
-        empty.
+        """Encrypt a link target or an attribute's value; an empty one stays empty.
 
-        `nonce` None means a random one; else 16 bytes, for AES-SIV only, or `UnsafeNonce`. Raises
-        `OutOfRange` for a longer value.
+        `value` has at most 131072 bytes, else `OutOfRange`. `nonce` None means a random one; else
+        16 bytes, for AES-SIV only, or `UnsafeNonce`.
         """
         if not value:
             return b""

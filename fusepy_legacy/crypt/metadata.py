@@ -40,8 +40,7 @@ def decrypt_target(content: ContentCipher, names: NameCipher, text: bytes) -> by
 
 
 def decrypt_attribute(content: ContentCipher, names: NameCipher, stored: bytes) -> bytes:
-    """Return the value of an extended attribute; `ContentCipher.encrypt_value` makes the stored
-    form.
+    """Return the value of an extended attribute, which `ContentCipher.encrypt_value` has made `stored`.
 
     Old versions of gocryptfs stored base64 (fusefrontend/node_xattr.go), so that is tried as well.
     Raises what `ContentCipher.decrypt_value` raises.

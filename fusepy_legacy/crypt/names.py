@@ -172,8 +172,7 @@ class NameCipher:
         return LONG_NAME_PREFIX + self.encode(hashlib.sha256(encrypted).digest())
 
     def open_companion(self, stored: bytes, content: bytes) -> bytes:
-        """Return the whole encrypted name of a file with a hashed name, from its companion's
-        content.
+        """Return the whole encrypted name of a file with a hashed name, from its companion's content.
 
         `stored` is the hashed name, without `.name`. Raises `InvalidName` if the content belongs to
         another name or should not be in a companion at all.

@@ -1,5 +1,4 @@
-"""The reverse view: plain files shown encrypted, the same bytes at each mount and without a
-database.
+"""The reverse view: plain files shown encrypted, the same bytes at each mount, without a database.
 
 What is random in a written tree is derived here from the file's place in the encrypted tree. That
 is safe with AES-SIV only. A path is that of the *encrypted* tree relative to its root, with hashed
