@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
-from fusepy_legacy import filesystem
+import fusepy_legacy
+from fusepy_legacy import errors, filesystem
 from fusepy_legacy.kernel.negotiation import UNLESS_WANTED, WANTED
 from fusepy_legacy.kernel.options import OPTIONS, Kind, documentation
 
-DOCUMENTS = Path(__file__).resolve().parents[1] / "docs"
+README = Path(__file__).resolve().parents[1] / "README.md"
+DOCUMENTS = README.with_name("docs")
 
 
 def test_options_are_documented_from_their_table() -> None:
@@ -36,3 +38,24 @@ def test_every_optional_handler_is_documented() -> None:
         assert re.search(rf"`{name}\(", text), name
     for name in (*WANTED, *UNLESS_WANTED):
         assert f'`"{name}"`' in text, name
+
+
+def test_every_exit_code_is_documented() -> None:
+    """The table in README.md has all that the programs end with, and no other but 0."""
+    section = README.read_text().partition("## Exit codes\n")[2].partition("\n## ")[0]
+    first_columns = re.findall(r"^\| ([0-9, ]+) \|", section, re.MULTILINE)
+    documented = [int(code) for column in first_columns for code in column.split(",")]
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert sorted(documented) == sorted({0, *codes})
+
+
+def test_every_module_has_its_place_in_the_readme() -> None:
+    """Each file and directory of the package, but those that Python itself asks for, is named there."""
+    section = README.read_text().partition("## Where things are\n")[2]
+    package = Path(fusepy_legacy.__file__).parent
+    rooms = {
+        path.name if path.is_file() else f"{path.name}/"
+        for path in package.iterdir()
+        if not path.name.startswith("__") and path.suffix in (".py", "")
+    }
+    assert {room for room in rooms if f"{room}`" not in section} == set()
