@@ -7,6 +7,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
+from fusepy_legacy.kernel.negotiation import Agreement
 from tests.kernel_side import DIRECTORY, FILE, Kernel, Opened, OpenFile, attr, error_of, status
 from tests.wire import entry_out, i32, open_out, read_in, release_in, reply, u32, u64
 
@@ -286,6 +287,22 @@ def test_release_closes_the_file_whatever_fails(failing: str) -> None:
     assert opened.kernel.engine.nodes.by_id[opened.node].opens is None
 
 
+def test_a_file_in_use_by_another_request_is_closed_after_that() -> None:
+    """Attributes of a file without a name come from an open one, which stays open for so long."""
+    opened: Any = None
+
+    def fgetattr(*arguments: Any) -> Any:
+        assert opened.sends(18, release_in(opened.fh)) == reply()
+        assert opened.calls() == [("fgetattr", *arguments)]
+        return FILE
+
+    opened = Opened(fgetattr=fgetattr, unlink=None, release=None)
+    assert opened.kernel.sends(10, b"file\0") == reply()
+    opened.calls()
+    assert error_of(opened.sends(3, u32(0) + u32(0) + u64(0))) == 0  # FUSE_GETATTR
+    assert [call[0] for call in opened.calls()] == ["release"]
+
+
 def test_unlink_while_the_file_is_being_closed() -> None:
     """The kernel waits for no RELEASE: until the handler is done, other requests may meet the handle."""
     answers: List[Any] = []
@@ -325,6 +342,25 @@ def test_fallocate_takes_the_syscalls_order() -> None:
     )
     assert answer == reply()
     assert opened.calls() == [("fallocate", "/file", 3, 1 << 40, 4096, opened.object)]
+
+
+@pytest.mark.parametrize("opcode", [43, 47])
+@pytest.mark.parametrize(("uid", "clears"), [(1000, True), (0, False)])
+def test_other_changes_of_data_clear_privileges_too(opcode: int, uid: int, clears: bool) -> None:
+    """fallocate and copy_file_range, of which the kernel does not say so; root keeps the bits."""
+    shown = status(0o104755, ino=5)
+    kernel = Kernel(
+        open=(OpenFile(), True), getattr=shown, chmod=None, fallocate=None, copy_file_range=1
+    )
+    kernel.engine.agreement = Agreement(45, 1 << 28, 4096)
+    node = kernel.looks_up("file")
+    fh = kernel.opens(node)
+    if opcode == 43:
+        fields = u64(fh) + u64(0) + u64(1) + u32(0) + u32(0)
+    else:
+        fields = u64(fh) + u64(0) + u64(node) + u64(fh) + u64(100) + u64(1) + u64(0)
+    assert error_of(kernel.sends(opcode, fields, node=node, uid=uid)) == 0
+    assert (("chmod", "/file", 0o100755) in kernel.calls()) is clears
 
 
 def test_lseek_finds_holes() -> None:

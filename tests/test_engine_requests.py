@@ -121,6 +121,15 @@ def test_interrupt_has_no_reply() -> None:
     assert kernel.engine.waits.begin(99).is_set()
 
 
+def test_interrupts_that_came_before_their_requests_are_not_kept_for_ever() -> None:
+    """Most are for requests that are over; so many others later, one is forgotten."""
+    kernel = Kernel()
+    for unique in range(1, 102):
+        kernel.sends(36, u64(unique), node=0)
+    assert kernel.engine.waits.begin(101).is_set()
+    assert not kernel.engine.waits.begin(1).is_set()
+
+
 STATVFS = types.SimpleNamespace(
     f_bsize=4096,
     f_frsize=1024,
@@ -545,6 +554,16 @@ def test_unlink_hides_an_open_file_that_lives_by_its_path() -> None:
     assert hidden.startswith("/.fuse_hidden")
     assert kernel.sends(18, u64(fh) + u32(0) + u32(0) + u64(0), node=node) == reply()
     assert kernel.calls() == [("release", hidden, 0), ("unlink", hidden)]
+
+
+def test_unlink_hides_nothing_that_has_another_name() -> None:
+    """The open file lives on by that one."""
+    kernel = Kernel({"use_ino": True}, open=None, unlink=None, getattr=status(0o100644, 5, links=2))
+    node = kernel.looks_up("file")
+    assert kernel.looks_up("other") == node
+    kernel.opens(node)
+    assert kernel.sends(10, b"file\0") == reply()
+    assert kernel.calls() == [("unlink", "/file")]
 
 
 def test_unlink_hides_nothing_with_hard_remove() -> None:

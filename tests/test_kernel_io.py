@@ -1,6 +1,7 @@
 """Who leaves reading and writing to the kernel, and how backing ids are shared."""
 
 import errno
+from pathlib import Path
 from typing import Any, List, Optional
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from fusepy_legacy import Passthrough, PassthroughFile
 from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.nodes import Node
+from tests.kernel_side import FILE, Kernel, OpenFile
+from tests.wire import i32, open_out, release_in, reply, u32, u64
 
 
 class Plain(PassthroughFile):
@@ -142,3 +145,24 @@ def test_a_refusal_for_one_file_is_not_one_for_all(device: Device, backings: Bac
     assert backings.opened(Node(4, None), 7) == 0
     device.refuses = None
     assert backings.opened(Node(5, None), 7) == 0
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755])
+def test_a_file_with_set_id_bits_is_left_to_its_object(tmp_path: Path, mode: int) -> None:
+    """A write has to clear them, and the kernel does not; one that gets them while it is open stays."""
+    path = tmp_path / "file"
+    path.touch(mode=0o755)
+    with path.open() as file:
+        kernel = Kernel(
+            {"use_ino": True}, open=(OpenFile(), True), getattr=FILE, backing=file.fileno()
+        )
+        kernel.engine.backings.open = lambda descriptor: 7
+        node = kernel.looks_up("file")
+        path.chmod(mode)
+        assert kernel.sends(14, u32(0) + u32(0), node=node) == reply(open_out(1))
+        kernel.sends(18, release_in(1), node=node)
+        path.chmod(0o755)
+        shared = u32(1 << 7) + i32(7)  # FOPEN_PASSTHROUGH, backing_id
+        assert kernel.sends(14, u32(0) + u32(0), node=node) == reply(u64(2) + shared)
+        path.chmod(mode)
+        assert kernel.sends(14, u32(0) + u32(0), node=node) == reply(u64(3) + shared)
