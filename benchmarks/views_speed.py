@@ -9,6 +9,7 @@ gocryptfs's. gocryptfs and encfs are Debian's packages; what is not installed is
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import random
@@ -110,7 +111,8 @@ def find(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
 def second_tar(mountpoint: Path, sizes: Sizes, scratch: Path) -> float:
     """Seconds of a second pass of tar(1) --listed-incremental, which finds nothing to do."""
     snapshot = scratch / "snapshot"
-    snapshot.unlink() if snapshot.exists() else None
+    with contextlib.suppress(FileNotFoundError):
+        snapshot.unlink()
     command = ["tar", "-C", str(mountpoint), "-cf", str(scratch / "archive.tar")]
     command += [f"--listed-incremental={snapshot}", "."]
     subprocess.check_call(command)
@@ -249,43 +251,62 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--only", default="", metavar="NAME,…")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    sizes = QUICK if options.quick else FULL
-    idle_cpus = IdleCpus()
+    rows = [row for row in ROWS if any(text in row.name for text in options.rows.split(","))]
     with tempfile.TemporaryDirectory(prefix="benchmarks-views-") as directory:
-        base = Path(directory)
+        views = Views(Path(directory), options.only, QUICK if options.quick else FULL)
+        try:
+            for number in range(options.rounds):
+                for index, row in enumerate(rows):
+                    views.measure(row, first=number + index)
+        finally:
+            views.idle_cpus.close()
+    for row in rows:
+        print(line(row, views.results[row.name]))
+    return 0 if any(views.results.values()) else 1
+
+
+class Views:
+    """The candidates, the directories that they show, and what was measured, by row and candidate."""
+
+    def __init__(self, base: Path, only: str, sizes: Sizes) -> None:
+        """`only` are the names of candidates to measure, at commas; "" for all."""
         passfile = base / "password"
         passfile.write_text("password\n")
-        roots = make_roots(base, passfile, sizes)
-        mountpoint = base / "mount"
-        rows = [row for row in ROWS if any(text in row.name for text in options.rows.split(","))]
-        tables = {False: encrypting(passfile), True: decrypting(passfile)}
-        results: Dict[str, Dict[str, List[float]]] = {row.name: {} for row in rows}
-        for number in range(options.rounds):
-            for index, row in enumerate(rows):
-                chosen = [
-                    each
-                    for each in tables[row.root == VAULT]
-                    if shutil.which(each.command[0])
-                    and (not options.only or each.name in options.only.split(","))
-                ]
-                turn = (number + index) % len(chosen)
-                for each in chosen[turn:] + chosen[:turn]:
-                    try:
-                        with Serving(each, roots[row.root], mountpoint) as serving:
-                            idle_cpus.settle()
-                            value = in_own_process(
-                                functools.partial(row.measure, mountpoint, sizes, base),
-                                HANGS,
-                                serving.kill,
-                            )
-                    except StartError as error:
-                        print(f"left out: {error}", file=sys.stderr)
-                        continue
-                    results[row.name].setdefault(each.name, []).append(value)
-    idle_cpus.close()
-    for row in rows:
-        print(line(row, results[row.name]))
-    return 0 if any(results.values()) else 1
+        self.base = base
+        self.sizes = sizes
+        self.idle_cpus = IdleCpus()
+        self.results: Dict[str, Dict[str, List[float]]] = {row.name: {} for row in ROWS}
+        self._roots = make_roots(base, passfile, sizes)
+        self._encrypting = _installed(encrypting(passfile), only)
+        self._decrypting = _installed(decrypting(passfile), only)
+
+    def measure(self, row: Row, first: int) -> None:
+        """Let each candidate have a turn; with another `first` another one begins."""
+        candidates = self._decrypting if row.root == VAULT else self._encrypting
+        for number in range(len(candidates)):
+            candidate = candidates[(first + number) % len(candidates)]
+            try:
+                value = self._measure_one(row, candidate)
+            except (OSError, StartError) as error:
+                print(f"left out: {candidate.name}, {row.name}: {error}", file=sys.stderr)
+            else:
+                self.results[row.name].setdefault(candidate.name, []).append(value)
+
+    def _measure_one(self, row: Row, candidate: Candidate) -> float:
+        mountpoint = self.base / "mount"
+        with Serving(candidate, self._roots[row.root], mountpoint) as serving:
+            self.idle_cpus.settle()
+            measure = functools.partial(row.measure, mountpoint, self.sizes, self.base)
+            value: float = in_own_process(measure, HANGS, serving.kill)
+            return value
+
+
+def _installed(candidates: List[Candidate], only: str) -> List[Candidate]:
+    return [
+        candidate
+        for candidate in candidates
+        if shutil.which(candidate.command[0]) and (not only or candidate.name in only.split(","))
+    ]
 
 
 def line(row: Row, values: Dict[str, List[float]]) -> str:

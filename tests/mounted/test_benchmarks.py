@@ -1,10 +1,12 @@
 """What the benchmarks need of a mount: that it can be made as if nobody had asked it yet."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks import views_speed
 from benchmarks.candidates import Candidate, Serving, candidates
 from tests.mounted.commands import wait_until
 from tests.mounted.mounting import Sides
@@ -51,3 +53,11 @@ def mount_line(mountpoint: Path) -> str:
     """Return what the mount table says of a mount point."""
     with open("/proc/self/mounts", encoding="utf-8") as table:
         return next(line for line in table if f" {mountpoint} " in line)
+
+
+@pytest.mark.parametrize("row", ["tree of small files", "decrypted: sequential write"])
+def test_the_views_are_measured(row: str, capfd: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
+    """A line says how fast the view was."""
+    assert views_speed.main(["--quick", "--rounds=1", f"--rows={row}", "--only=fusepy-crypt"]) == 0
+    shown = capfd.readouterr().out.splitlines()
+    assert any(re.match(rf"{row}, \S+ +fusepy-crypt [0-9.e+]+$", line) for line in shown)
