@@ -23,6 +23,7 @@ from fusepy_legacy.crypt.content import (
     ContentCipher,
 )
 from fusepy_legacy.crypt.errors import AuthenticationFailed, InvalidHeader, OutOfRange
+from fusepy_legacy.pread import read_fully
 from fusepy_legacy.views.content_file import (
     FALLOC_PUNCH_HOLE,
     FALLOC_ZERO_RANGE,
@@ -357,6 +358,25 @@ def test_appends_do_not_overlap(file: Opened) -> None:
 
     at_once([appender(line) for line in lines])
     assert sorted(file.plaintext().splitlines(True)) == sorted(lines * 40)
+
+
+def test_what_does_not_authenticate_is_read_again_when_nobody_writes(
+    file: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been caught half written; damage stays damage."""
+    file.content.write(b"0" * BLOCK_SIZE, 0)
+    locked: List[bool] = []
+
+    def read_torn(descriptor: int, length: int, offset: int) -> bytes:
+        locked.append(file.inodes.of(descriptor).lock.locked())
+        data = read_fully(descriptor, length, offset)
+        return data if len(locked) == 2 else data[:-1] + bytes([data[-1] ^ 1])
+
+    monkeypatch.setattr("fusepy_legacy.views.content_file.read_fully", read_torn)
+    assert file.content.read(BLOCK_SIZE, 0) == b"0" * BLOCK_SIZE
+    assert locked == [False, True]
+    with pytest.raises(AuthenticationFailed):
+        file.content.read(BLOCK_SIZE, 0)
 
 
 def test_a_reader_sees_each_block_before_or_after_a_write(file: Opened) -> None:

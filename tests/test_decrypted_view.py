@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, FrozenSet, Iterator, List, Set
+from typing import Any, FrozenSet, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -89,6 +89,17 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     tree = Tree(tmp_path / "tree", FORWARD)
     yield tree
     tree.view.beneath.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("getattr", ()), ("readlink", ()), ("unlink", ()), ("chmod", (0o600,)), ("listxattr", (0,))],
+)
+def test_errors_name_no_file(tree: Tree, name: str, arguments: Tuple[int, ...]) -> None:
+    """The log may show them, and plain names are nothing for it."""
+    with pytest.raises(FileNotFoundError) as raised:
+        tree.view._callbacks()[name]("/missing", *arguments)
+    assert "missing" not in str(raised.value)
 
 
 def assert_no_orphans(tree: Tree) -> None:

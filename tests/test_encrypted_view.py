@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import stat
+import types
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
 
@@ -15,8 +16,8 @@ import pytest
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create
 from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
+from fusepy_legacy.crypt.reverse import hard_link_path
 from fusepy_legacy.kernel.options import MountArguments
-from fusepy_legacy.root import Root
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import secrecy
 from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView, Listed
@@ -289,19 +290,22 @@ def test_made_inode_numbers_are_apart_from_real_ones() -> None:
     assert all(1 << 62 <= number < 1 << 63 for number in numbers)
 
 
-def test_files_of_another_device_are_keyed_by_where_it_begins(tmp_path: Path) -> None:
-    """Not by its number, which may be another after the next boot."""
-    (tmp_path / "a").mkdir()
-    root = Root(str(tmp_path))
-    status = os.stat(str(tmp_path / "a"))
-    _, (fields, others) = status.__reduce__()  # type: ignore[misc]
-    elsewhere = os.stat_result((*fields[:2], 12345, *fields[3:]), others)
-    identities = Identities(root)
-    assert identities.begin("/A", "/a", status) == b""
-    assert identities.begin("/A", "/a", elsewhere) == b"A"
-    # Known from then on, wherever below it a file is.
-    assert identities.begin("/A/B", "/a/b", elsewhere) == b"A"
-    root.close()
+class TwoFilesystems:
+    """A root below whose directory /other another filesystem begins."""
+
+    def stat(self, path: str) -> Any:
+        return types.SimpleNamespace(st_dev=2 if f"{path}/".startswith("/other/") else 1)
+
+
+def test_hard_links_on_another_filesystem_are_keyed_by_where_it_begins() -> None:
+    """Not by its number, which may be another after the next boot, nor by the name that is met first."""
+    linked = types.SimpleNamespace(st_dev=2, st_ino=5, st_nlink=2, st_mode=stat.S_IFREG)
+    names = [("/OTHER/DEEP/A", "/other/deep/a"), ("/OTHER/B", "/other/b")]
+    expected = hard_link_path(b"OTHER", 5)
+    for path, plain in names:
+        identities = Identities(TwoFilesystems())  # type: ignore[arg-type]
+        assert identities.key_path(path, plain, linked) == expected  # type: ignore[arg-type]
+        assert identities.key_path(*names[0], linked) == expected  # type: ignore[arg-type]
 
 
 def test_the_end_of_a_listing_is_a_position(view: EncryptedView) -> None:

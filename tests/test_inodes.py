@@ -47,9 +47,11 @@ def test_no_two_filesystems_have_the_same_bits() -> None:
 
 @pytest.mark.usefixtures("fsids")
 def test_without_an_fsid_it_is_the_device() -> None:
-    """Two filesystems without one are still two."""
-    numbers = InodeNumbers()
-    assert numbers.learn(1, 0) != numbers.learn(2, 0)
+    """Two filesystems without one are still two, whichever was met first."""
+    one, other = InodeNumbers(), InodeNumbers()
+    bits = one.learn(1, 0), one.learn(2, 0)
+    assert (other.learn(2, 0), other.learn(1, 0)) == bits[::-1]
+    assert bits[0] != bits[1]
 
 
 def test_virtual_numbers_are_the_paths_own() -> None:

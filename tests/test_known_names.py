@@ -74,6 +74,15 @@ def test_directories_are_bounded_too() -> None:
     assert sum(directory is not None for directory in found) <= 2 * LIMIT
 
 
+def test_a_directory_does_not_keep_all_that_it_has_been() -> None:
+    """Of what a directory in use has known before, the older half is the last."""
+    known = known_names()
+    for number in range(10 * LIMIT):
+        directory = known.enter("/used", "/used/", b"")
+        known.remember(directory, [f"{number}"], [f"N{number}"])
+        assert directory.older is None or directory.older.older is None
+
+
 def test_threads_may_share_it() -> None:
     """Whatever the others let be forgotten meanwhile, no answer is wrong."""
     known = known_names(10)

@@ -120,6 +120,34 @@ def test_a_request_keeps_the_root_that_it_found(roots: Roots, tmp_path: Path) ->
         roots.stat("/a/file")
 
 
+def test_a_label_that_is_needed_is_given_up_at_once(roots: Roots, tmp_path: Path) -> None:
+    """Though a file is open there: a root at a/new leaves no room for one at a."""
+    root = roots.at("/a")
+    root.opened()
+    (tmp_path / "roots.ini").write_text("[a/new]\npath = a\n")
+    roots.reload()
+    assert list(roots.places) == ["a/new"]
+    assert roots.stat("/a/new/file").st_size == root.stat("/file").st_size
+    root.released()
+
+
+def test_why_an_optional_directory_is_not_taken_up_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked for at each request that its label is in."""
+    (tmp_path / "roots.ini").write_text("[a]\npath = a\noptional = yes\n")
+    roots = Roots(str(tmp_path / "roots.ini"))
+    try:
+        (tmp_path / "a").touch()
+        caplog.clear()
+        for _ in range(3):
+            with raises_errno(errno.ENOENT):
+                roots.stat("/a")
+        assert caplog.messages == [f"[a] skipped: {tmp_path}/a: Not a directory"]
+    finally:
+        roots.close()
+
+
 def test_the_type_counts_where_a_pattern_asks_for_it(tmp_path: Path) -> None:
     """A file is found and made where a directory of its name would be hidden."""
     (tmp_path / "build").write_text("a file")

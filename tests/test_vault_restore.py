@@ -460,6 +460,28 @@ def test_an_unfinished_file_that_the_next_run_needs_stays(
     assert os.listdir(str(plain)) == ["big"]
 
 
+def test_an_unfinished_file_with_another_name_is_not_written_to(
+    tmp_path: Path, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to the destination may have linked a file of ours from elsewhere there."""
+    content = os.urandom(9000)
+    made = make(tmp_path, {b"big": content})
+    monkeypatch.setattr(restore_module, "CHECKPOINT", BLOCK_SIZE)
+
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        assert restore(run, made, made.root, plain).code == 11
+    [part] = plain.iterdir()
+    elsewhere = tmp_path / "elsewhere"
+    os.link(str(part), str(elsewhere))
+    assert restore(run, made, made.root, plain).code == 0
+    assert elsewhere.read_bytes() == b""
+    assert (plain / "big").read_bytes() == content
+
+
 def test_one_restore_at_a_time_writes_to_a_destination(
     tmp_path: Path, run: Run, plain: Path
 ) -> None:
