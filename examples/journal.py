@@ -47,7 +47,10 @@ class Journal(Passthrough):
     def prepare(self, arguments):
         if self.journal is None:
             raise MountError("no journal given; say where to write it: -o journal=FILE", 1)
-        self.descriptor = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self.descriptor = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise MountError(f"journal {self.journal}: {error.strerror}", 1)
         return super().prepare(arguments)
 
     def note(self, line):
