@@ -159,14 +159,11 @@ def test_a_length_that_is_not_the_requests() -> None:
         (21, u32(9)),  # SETXATTR
         (21, u32(1) + u32(0) + b"name"),
         (21, u32(2) + u32(0) + b"name\0v"),
-        (26, u32(7) + u32(45) + u32(0)),  # INIT
     ],
 )
 def test_a_request_that_is_cut_short(opcode: int, fields: bytes) -> None:
     """EINVAL, though its length says that it is whole; no handler is called."""
-    kernel = Kernel(
-        getattr=FILE, symlink=None, rename=None, access=None, setxattr=None, fsinit=None
-    )
+    kernel = Kernel(getattr=FILE, symlink=None, rename=None, access=None, setxattr=None)
     assert kernel.sends(opcode, fields) == reply(error=-errno.EINVAL)
     assert kernel.calls() == []
 

@@ -230,10 +230,16 @@ def test_a_later_major_version() -> None:
 
 @pytest.mark.parametrize("version", [(7, 22), (7, 1), (6, 99)])
 def test_a_version_that_is_too_old(version: Any) -> None:
-    """EPROTO, and the filesystem is not started."""
+    """The mount fails with EPROTO, and the filesystem is not started."""
     kernel = Kernel(fsinit=None)
+    told = []
+    kernel.engine.on_failure = lambda: told.append("failed")
     answer = kernel.sends(26, init_in(*version, flags=0xFFFF), node=0)
-    assert answer == reply(error=-errno.EPROTO)
+    assert answer == reply(error=-errno.EIO)
+    assert told == ["failed"]
+    assert isinstance(kernel.engine.failure, OSError)
+    assert kernel.engine.failure.errno == errno.EPROTO
+    assert f"FUSE {version[0]}.{version[1]}," in str(kernel.engine.failure)
     assert kernel.calls() == []
 
 
@@ -453,10 +459,22 @@ def test_what_a_filesystem_asked_for_in_vain(flag: int, name: str) -> None:
 
 
 def test_short_and_long_forms_of_init() -> None:
-    """Kernels before 7.36 send 16 bytes. More than is known today is no error."""
+    """Kernels before 7.36 send 16 bytes. More than is known today is no error; less fails the mount."""
     kernel = Kernel()
     assert len(init_in(7, 35, 0)) == 16
     assert agree(kernel, 35).flags == SINCE_7_33
     longer = init_in(7, 99, offered_by(45)) + bytes(64)
     assert error_of(kernel.sends(26, longer, node=0)) == 0
-    assert kernel.sends(26, bytes(15), node=0) == reply(error=-errno.EINVAL)
+    assert kernel.engine.failure is None
+    assert kernel.sends(26, bytes(15), node=0) == reply(error=-errno.EIO)
+    assert "malformed INIT" in str(kernel.engine.failure)
+
+
+def test_a_defect_at_the_start_fails_the_mount(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for a mount that will not come; the log has the traceback."""
+    kernel = Kernel({"max_background": "1000000"})  # more than the field holds
+    told = []
+    kernel.engine.on_failure = lambda: told.append("failed")
+    assert error_of(kernel.sends(26, init_in(7, 45, 0), node=0)) == errno.EIO
+    assert told == ["failed"]
+    assert "Traceback" in caplog.text

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusepy_legacy.kernel import options
 from fusepy_legacy.kernel.options import (
     OPTIONS,
     Kind,
@@ -21,6 +22,8 @@ from fusepy_legacy.kernel.options import (
     parse_options,
     refuse,
 )
+from tests.kernel_side import FILE, Kernel, error_of
+from tests.wire import u32
 
 rows = pytest.mark.parametrize("option", OPTIONS, ids=[option.name for option in OPTIONS])
 
@@ -203,3 +206,25 @@ def test_whatever_is_typed_is_understood_or_an_option_error(words: List[str]) ->
     """No other exception comes out."""
     with contextlib.suppress(OptionError):
         parse(["p", *words])
+
+
+NUMERIC = [option for option in OPTIONS if option.value in options._NUMBERS]
+
+
+@pytest.mark.parametrize("option", NUMERIC, ids=lambda option: option.name)
+@pytest.mark.parametrize("value", ["x", "nan", "inf", "-2", "1e30", "99999999999", "0x10"])
+def test_a_value_that_is_no_number_or_out_of_range(option: Option, value: str) -> None:
+    """It is refused before anything is mounted, and the message says what could be."""
+    with pytest.raises(OptionError, match=f"^-o {option.name}={value}: not a number from -?[0-9]"):
+        parse_options(f"{option.name}={value}")
+
+
+@pytest.mark.parametrize("option", NUMERIC, ids=lambda option: option.name)
+@pytest.mark.parametrize("end", ["least", "most"])
+def test_the_ends_of_a_range_can_be_used(option: Option, end: str) -> None:
+    """The mount starts, and files are shown."""
+    value = getattr(options._NUMBERS[str(option.value)], end)
+    kernel = Kernel(parse_options(f"{option.name}={value}"), getattr=FILE)
+    init = u32(7) + u32(45) + u32(131072) + u32(0xFFFFFFFF) + u32(0xFFFFFFFF) + bytes(44)
+    assert error_of(kernel.sends(26, init, node=0)) == 0  # FUSE_INIT
+    kernel.looks_up("file")

@@ -384,4 +384,4 @@ def _open_flags(options: _OptionDict) -> int:
 
 
 def _keeps_nodes(options: _OptionDict) -> bool:
-    return "noforget" in options or int(options.get("remember", 0)) != 0
+    return "noforget" in options or float(options.get("remember", 0)) != 0

@@ -5,7 +5,6 @@ or sends an older one.
 """
 
 import errno
-import os
 from typing import AbstractSet, Dict, NamedTuple, Union
 
 from fusepy_legacy.kernel import abi
@@ -75,7 +74,9 @@ def negotiate(
     if request.major < abi.KERNEL_VERSION or (
         request.major == abi.KERNEL_VERSION and request.minor < OLDEST_MINOR
     ):
-        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        spoken = f"{request.major}.{request.minor}"
+        oldest = f"{abi.KERNEL_VERSION}.{OLDEST_MINOR}"
+        raise OSError(errno.EPROTO, f"the kernel speaks FUSE {spoken}, and {oldest} is needed")
     if request.major > abi.KERNEL_VERSION:
         # fuse.h: answer with our version; the kernel asks again in it.
         reply = abi.INIT_OUT.pack(abi.KERNEL_VERSION, abi.KERNEL_MINOR_VERSION, *(0,) * 11)

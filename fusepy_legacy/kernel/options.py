@@ -5,6 +5,7 @@ nothing is worse than a refused one, so each either means what it means there, h
 behaviour there is, or is refused with a reason.
 """
 
+import contextlib
 import enum
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -137,19 +138,28 @@ OPTIONS: Sequence[Option] = (
 )
 
 
-# What the values are, by the names that the table gives them; other names stand for text.
-_NUMBERS: Dict[str, Callable[[str], object]] = {
-    "BYTES": int,
-    "ID": int,
-    "MICROSECONDS": float,
-    "N": int,
-    "OCTAL": lambda text: int(text, 8),
-    "SECONDS": float,
+class _Number(NamedTuple):
+    """What a value may be: how its text is read, and the least and the most as texts."""
+
+    read: Callable[[str], float]
+    least: str
+    most: str
+
+
+# By the names that the table gives to values, with the limits of their fields in linux/fuse.h; other names
+# stand for text.
+_NUMBERS: Dict[str, _Number] = {
+    "BYTES": _Number(int, "0", "4294967295"),
+    "ID": _Number(int, "0", "4294967295"),
+    "MICROSECONDS": _Number(float, "-1", "2147483647"),
+    "N": _Number(int, "0", "65535"),
+    "OCTAL": _Number(lambda text: int(text, 8), "0", "7777"),
+    "SECONDS": _Number(float, "0", "4294967295"),
 }
 
 
 class OptionError(ValueError):
-    """An option is unknown, refused, or has or lacks a value against the table; `str()` says so."""
+    """An option is unknown or refused, or has a wrong value or none; `str()` says so in one line."""
 
 
 class MountArguments(NamedTuple):
@@ -224,12 +234,13 @@ def parse_options(text: str) -> Dict[str, OptionValue]:
 
 def _check_value(option: Option, value: str) -> None:
     """Raise OptionError unless a value is the kind of number that the table names."""
-    convert = _NUMBERS.get(str(option.value))
-    if convert is not None:
-        try:
-            convert(value)
-        except ValueError:
-            raise OptionError(f"-o {option.name}={value}: not a number") from None
+    kind = _NUMBERS.get(str(option.value))
+    if kind is None:
+        return
+    with contextlib.suppress(ValueError):
+        if kind.read(kind.least) <= kind.read(value) <= kind.read(kind.most):
+            return
+    raise OptionError(f"-o {option.name}={value}: not a number from {kind.least} to {kind.most}")
 
 
 def refuse(options: Dict[str, OptionValue]) -> None:

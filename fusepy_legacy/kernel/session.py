@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SessionError(Exception):
-    """The mount was refused, or the filesystem's fsinit failed: `str()` says which."""
+    """The mount was refused, or the filesystem failed to start: `str()` says which."""
 
 
 class Session:
@@ -70,7 +70,7 @@ class Session:
             restore()
         if self.engine.failure is not None:
             failure = self.engine.failure
-            raise SessionError(f"fsinit failed: {describe(failure)}") from failure
+            raise SessionError(f"the filesystem failed to start: {describe(failure)}") from failure
 
     def exit(self) -> None:
         """Unmount and let `run` return; programs that still use the mount get ENOTCONN."""

@@ -71,7 +71,7 @@ class KeyedView(Passthrough):
 
     def prepare(self, arguments: MountArguments) -> MountArguments:
         """Read the config and get the keys, after the root was opened and before the mount."""
-        if self.idle is not None and (self.idle <= 0 or self.engine == "stock"):
+        if self.idle is not None and (not self.idle > 0 or self.engine == "stock"):
             raise MountError("-o idle takes minutes above 0, on the kernel engine", EXIT_USAGE)
         if self.watch:
             raise MountError("-o watch knows plain names only; it does not go here", EXIT_USAGE)

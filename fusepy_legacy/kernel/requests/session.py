@@ -19,33 +19,37 @@ logger = logging.getLogger(__name__)
 def init(engine: "Engine", node: Node, data: memoryview) -> bytes:
     """Agree with the kernel on what both can do, and start the filesystem.
 
-    A failing fsinit fails the mount: the kernel takes an error here as its end.
+    Whatever fails here fails the mount: the kernel takes an error as its end.
     """
-    layout = abi.INIT_IN if len(data) >= abi.INIT_IN.size else abi.INIT_IN_COMPAT
-    try:
-        request = abi.InitIn(*layout.unpack_from(data))
-    except struct.error as error:
-        raise OSError(errno.EINVAL, f"malformed INIT: {error}") from error
     operations = engine.operations
-    locks = abi.INIT_POSIX_LOCKS if operations.lock is not None else 0
-    locks |= abi.INIT_FLOCK_LOCKS if operations.flock is not None else 0
-    offer = negotiation.negotiate(request, engine.options, engine.wanted, locks)
-    if not offer.agreement.minor:
-        return offer.reply  # the kernel is of a later major version, and will ask again
-    engine.agreement = offer.agreement
-    if not offer.agreement.has(abi.INIT_PASSTHROUGH):
-        engine.backings.open = None
     try:
+        offer = _offer(engine, data)
+        if not offer.agreement.minor:
+            return offer.reply  # the kernel is of a later major version, and will ask again
+        engine.agreement = offer.agreement
+        if not offer.agreement.has(abi.INIT_PASSTHROUGH):
+            engine.backings.open = None
         if operations.fsinit is not None:
             call(operations.fsinit)
     except BaseException as error:
         if not isinstance(error, OSError):  # an OSError says all in its one line
-            logger.error("fsinit failed", exc_info=True)
+            logger.error("the filesystem failed to start", exc_info=True)
         engine.failure = error
         engine.on_failure()
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
     engine.on_ready()
     return offer.reply
+
+
+def _offer(engine: "Engine", data: memoryview) -> negotiation.Offer:
+    layout = abi.INIT_IN if len(data) >= abi.INIT_IN.size else abi.INIT_IN_COMPAT
+    try:
+        request = abi.InitIn(*layout.unpack_from(data))
+    except struct.error as error:
+        raise OSError(errno.EINVAL, f"malformed INIT: {error}") from error
+    locks = abi.INIT_POSIX_LOCKS if engine.operations.lock is not None else 0
+    locks |= abi.INIT_FLOCK_LOCKS if engine.operations.flock is not None else 0
+    return negotiation.negotiate(request, engine.options, engine.wanted, locks)
 
 
 def destroy(engine: "Engine", node: Node) -> bytes:
