@@ -1,0 +1,100 @@
+"""fusepy_legacy.passthrough without a mount: what its file objects do with their descriptors."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import pytest
+
+from fusepy_legacy.identity import Caller
+from fusepy_legacy.kernel.context import current
+from fusepy_legacy.passthrough import Passthrough, PassthroughFile
+from fusepy_legacy.root import Root, Rules
+from tests.errnos import raises_errno
+
+GETFLAGS, SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, FS_IOC_
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[Passthrough]:
+    """A mirror of a directory with the file "file", which is asked by user 1234."""
+    (tmp_path / "file").write_bytes(b"abc")
+    mirror = Passthrough()
+    mirror.beneath = Root(str(tmp_path))
+    mirror.caller = lambda: Caller(1234, 2345, os.getpid())  # type: ignore[method-assign]
+    yield mirror
+    mirror.beneath.close()
+
+
+@pytest.fixture
+def from_cache() -> Iterator[None]:
+    """Let what is written be the kernel's own: FUSE_WRITE_CACHE."""
+    current.from_cache = True
+    yield
+    current.from_cache = False
+
+
+def opened(mirror: Passthrough, flags: int) -> Any:
+    """Open the file."""
+    return mirror._bound(PassthroughFile)("/file", flags)
+
+
+def test_what_is_written_after_o_append_goes_to_the_end(
+    mirror: Passthrough, tmp_path: Path
+) -> None:
+    """Whatever the offset, as write(2) has it."""
+    file = opened(mirror, os.O_RDWR | os.O_APPEND)
+    file.write(b"X", 0)
+    file.release(0)
+    assert (tmp_path / "file").read_bytes() == b"abcX"
+
+
+@pytest.mark.usefixtures("from_cache")
+def test_what_was_changed_through_mmap_stays_where_it_was(
+    mirror: Passthrough, tmp_path: Path
+) -> None:
+    """After O_APPEND too: the kernel writes pages back to their places."""
+    file = opened(mirror, os.O_RDWR | os.O_APPEND)
+    file.write(b"X", 0)
+    file.release(0)
+    assert (tmp_path / "file").read_bytes() == b"Xbc"
+
+
+def test_o_direct_is_between_the_program_and_the_kernel(mirror: Passthrough) -> None:
+    """Here it would ask for buffers at addresses that Python's do not have."""
+    file = opened(mirror, os.O_RDONLY | os.O_DIRECT)
+    assert not fcntl.fcntl(file.fd, fcntl.F_GETFL) & os.O_DIRECT
+    assert file.read(10, 0) == b"abc"
+    file.release(0)
+
+
+@as_root
+def test_inode_flags_are_set_with_the_rights_of_the_caller(
+    mirror: Passthrough, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backing filesystem refuses who may not, such as all but root for chattr +i."""
+    users: List[str] = []
+
+    def ioctl(*arguments: Any) -> bytes:
+        with open("/proc/thread-self/status", encoding="ascii") as status:
+            users.extend(line.split()[4] for line in status if line.startswith("Uid:"))
+        return bytes(8)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    assert mirror.ioctl("/file", SETFLAGS, bytes(8), 0) == 0
+    assert mirror.ioctl("/file", GETFLAGS, None, 0) == bytes(8)
+    assert users == ["1234", "0"]
+
+
+def test_inode_flags_of_what_is_read_only(mirror: Passthrough, tmp_path: Path) -> None:
+    """They can be asked for, and not be set; no other ioctl is known."""
+    mirror.beneath.close()
+    mirror.beneath = Root(str(tmp_path), rules=Rules(read_only=True))
+    with raises_errno(errno.EROFS):
+        mirror.ioctl("/file", SETFLAGS, bytes(8), 0)
+    with raises_errno(errno.ENOTTY):
+        mirror.ioctl("/file", 1, None, 0)
