@@ -91,6 +91,14 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     tree.view.beneath.close()
 
 
+def test_o_direct_is_between_the_program_and_the_kernel(tree: Tree) -> None:
+    """Blocks of the encrypted file lie at no address and offset that it allows."""
+    tree.write("/file", b"content")
+    file = tree.open("/file", os.O_RDWR | os.O_DIRECT)
+    assert not fcntl.fcntl(file.fd, fcntl.F_GETFL) & os.O_DIRECT
+    file.release(0)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("getattr", ()), ("readlink", ()), ("unlink", ()), ("chmod", (0o600,)), ("listxattr", (0,))],

@@ -288,6 +288,13 @@ MISTAKES = [
 ]
 
 
+def test_a_number_out_of_range_is_told_with_its_limits(run: Run, directory: Path) -> None:
+    """In a line that can be read."""
+    outcome = run("init", "--longnamemax", "300", str(directory))
+    assert "'300' is not 62 to 255" in outcome.errors[0]
+    assert len(outcome.errors[0]) < 120
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"), MISTAKES, ids=[" ".join(row[0]) for row in MISTAKES]
 )

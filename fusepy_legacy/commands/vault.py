@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from contextlib import ExitStack
-from typing import Any, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, List, NoReturn, Optional, Tuple
 
 from fusepy_legacy import __version__
 from fusepy_legacy.crypt.config import (
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     scrypt = _Parser(add_help=False)
     scrypt.add_argument(
-        "--scryptn", metavar="N", type=int, choices=range(10, 21), default=16, help="10 to 20 (16)"
+        "--scryptn", metavar="N", type=_number(10, 20), default=16, help="10 to 20 (16)"
     )
 
     tree = _Parser(add_help=False)
@@ -146,8 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--longnamemax",
         metavar="N",
-        type=int,
-        choices=range(62, 256),
+        type=_number(62, 255),
         default=255,
         help="62 to 255 (255)",
     )
@@ -179,6 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, sources)
     command("speed", _speed, "measure the ciphers")
     return parser
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """Return what parses a whole number in these limits; argparse's choices would list them all."""
+
+    def parse(text: str) -> int:
+        if not re.match("[0-9]+$", text, re.ASCII) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!a} is not {least} to {most}")
+        return int(text)
+
+    return parse
 
 
 def _byte_range(text: str) -> Tuple[int, Optional[int]]:

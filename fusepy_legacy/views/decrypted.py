@@ -173,6 +173,7 @@ class DecryptedView(KeyedView):
     file_class: type = DecryptedFile
     dir_class: type = DecryptedDirectory
     direct = ("fgetattr", "fstatat", "read", "write")
+    config_hint = "DIR has to be an encrypted tree; make one with: fusepy-vault init DIR"
     beneath: Root
 
     _content: ContentCipher

@@ -193,6 +193,9 @@ class EncryptedView(KeyedView):
     file_class: type = EncryptedFile
     dir_class: type = EncryptedDirectory
     direct = ("fgetattr", "fstatat", "read")
+    config_hint = (
+        "make one with: fusepy-vault init --reverse DIR (an encrypted DIR takes -o forward)"
+    )
     wanted = frozenset(("posix_acl", "readdirplus_always"))  # a backup asks for all attributes
 
     withhold_config = False

@@ -29,13 +29,15 @@ class KeyedView(Passthrough):
 
     `unlock` is how a config becomes its 32-byte master key; it raises MountError, and is called once,
     before the mount. A subclass takes what it needs from both in `use_keys`, and says in
-    `default_config` where the config is when `-o config=FILE` does not.
+    `default_config` where the config is when `-o config=FILE` does not, and in `config_hint` what to do when
+    it is not there.
 
     `direct` are methods of open files and directories that are asked most, and whose errors name no path:
     they are called without a layer between.
     """
 
     direct: Sequence[str] = ()
+    config_hint: str
     unlock: Callable[[Config], bytes]
     config: Config
     config_file: Optional[str] = None
@@ -78,11 +80,13 @@ class KeyedView(Passthrough):
         secrecy.forbid_dumps()
         arguments = super().prepare(arguments)
         # Absolute, because the serving process works in /.
-        self.config_file = os.path.abspath(self.config_file or self.default_config())
+        chosen = self.config_file
+        self.config_file = os.path.abspath(chosen or self.default_config())
         try:
             self.config = parse(read_config(self.config_file))
         except OSError as error:
-            raise MountError(f"{self.config_file}: {error.strerror}", EXIT_CONFIG) from error
+            hint = f"; {self.config_hint}" if error.errno == errno.ENOENT and not chosen else ""
+            raise MountError(f"{self.config_file}: {error.strerror}{hint}", EXIT_CONFIG) from error
         except CryptError as error:
             raise MountError(f"{self.config_file}: {error}", EXIT_CONFIG) from error
         try:

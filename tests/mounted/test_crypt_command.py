@@ -50,7 +50,7 @@ def test_an_empty_password_is_22(source: Source) -> None:
 
 
 def test_a_missing_or_broken_config_is_23(source: Source) -> None:
-    """It says which file."""
+    """It says which file, and how one is made; of another one that was named, only which."""
     config = source.root / ".gocryptfs.reverse.conf"
     config.chmod(0o600)
     config.write_text("{}")
@@ -59,8 +59,17 @@ def test_a_missing_or_broken_config_is_23(source: Source) -> None:
     assert (outcome.code, outcome.errors.count("\n")) == (23, 1)
     assert str(config) in outcome.errors
     config.unlink()
-    outcome = crypt(source, *words)
-    assert outcome == Outcome(23, "", f"fusepy-crypt: {config}: No such file or directory\n")
+    missing = "No such file or directory"
+    for options, name, command in (
+        ([], config, "fusepy-vault init --reverse DIR"),
+        (["forward"], source.root / "gocryptfs.conf", "fusepy-vault init DIR"),
+    ):
+        outcome = crypt(source, *words, *options)
+        assert (outcome.code, outcome.errors.count("\n")) == (23, 1)
+        assert outcome.errors.startswith(f"fusepy-crypt: {name}: {missing}; ")
+        assert f"make one with: {command}" in outcome.errors
+    outcome = crypt(source, *words, "config=/nowhere")
+    assert outcome == Outcome(23, "", f"fusepy-crypt: /nowhere: {missing}\n")
     assert crypt(source, *words, f"config={source.root}").code == 23
 
 
@@ -88,7 +97,7 @@ def test_usage_is_1(source: Source) -> None:
     """No root, an unknown option, an impossible time to be idle."""
     assert crypt(source).code == 1
     words = [f"root={source.root}", f"passfile={source.passfile}"]
-    for option in ("nonsense", "idle=0", "idle=-1", "idle=soon"):
+    for option in ("nonsense", "idle=0", "idle=-1", "idle=nan", "idle=soon"):
         outcome = crypt(source, *words, option)
         assert (outcome.code, outcome.errors.count("\n")) == (1, 1), option
 
