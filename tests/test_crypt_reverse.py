@@ -16,7 +16,7 @@ from fusepy_legacy.crypt.reverse import (
     directory_iv,
     encrypt_range,
     file_ivs,
-    hard_link_ivs,
+    hard_link_path,
     plaintext_range,
     symlink_nonce,
 )
@@ -104,18 +104,17 @@ def test_a_symlink_hashes_its_last_component_twice() -> None:
     assert symlink_nonce(b"link") == hashlib.sha256(b"link/link\0SYMLINKIV").digest()[:16]
 
 
-def test_hard_links_follow_label_and_inode() -> None:
-    """All names of a file share them; other inodes, other labels and every path differ."""
-    assert hard_link_ivs(b"label", 5) == hard_link_ivs(b"label", 5)
+def test_hard_links_follow_filesystem_and_inode() -> None:
+    """Other inodes, other beginnings and every path differ."""
     others = [
-        hard_link_ivs(b"label", 5),
-        hard_link_ivs(b"label", 6),
-        hard_link_ivs(b"label", 55),
-        hard_link_ivs(b"label5", 5),
-        hard_link_ivs(b"", 5),
-        hard_link_ivs(b"", (1 << 64) - 1),
-        file_ivs(b"label"),
-        file_ivs(b"label/5"),
+        file_ivs(hard_link_path(b"begin", 5)),
+        file_ivs(hard_link_path(b"begin", 6)),
+        file_ivs(hard_link_path(b"begin", 55)),
+        file_ivs(hard_link_path(b"begin5", 5)),
+        file_ivs(hard_link_path(b"", 5)),
+        file_ivs(hard_link_path(b"", (1 << 64) - 1)),
+        file_ivs(b"begin"),
+        file_ivs(b"begin/5"),
         file_ivs(b"5"),
     ]
     assert len(set(others)) == len(others)
@@ -123,17 +122,16 @@ def test_hard_links_follow_label_and_inode() -> None:
 
 def test_the_rule_for_hard_links_is_frozen() -> None:
     """Another rule would make every backup of a linked file differ from the last one."""
-    expected = hashlib.sha256(b"label\x001234\0FILEID").digest()[:16]
-    assert hard_link_ivs(b"label", 1234).file_id == expected
-    expected = hashlib.sha256(b"label\x001234\0BLOCK0IV").digest()[:16]
-    assert hard_link_ivs(b"label", 1234).block0_iv == expected
+    ivs = file_ivs(hard_link_path(b"begin", 1234))
+    assert ivs.file_id == hashlib.sha256(b"begin\x001234\0FILEID").digest()[:16]
+    assert ivs.block0_iv == hashlib.sha256(b"begin\x001234\0BLOCK0IV").digest()[:16]
 
 
 @pytest.mark.parametrize("inode", [-1, 1 << 64])
 def test_an_impossible_inode_is_refused(inode: int) -> None:
     """OutOfRange."""
     with pytest.raises(OutOfRange):
-        hard_link_ivs(b"", inode)
+        hard_link_path(b"", inode)
 
 
 @given(st.integers(0, len(WHOLE) + 9000), st.integers(0, len(WHOLE) + 9000))

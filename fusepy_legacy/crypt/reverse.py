@@ -43,28 +43,23 @@ def directory_iv(path: bytes) -> bytes:
 
 
 def file_ivs(path: bytes) -> FileIVs:
-    """Return the ID and first nonce of a file with one name (st_nlink is 1)."""
+    """Return the ID and first nonce of a file; `hard_link_path` says what its path is if it has several."""
     return FileIVs(_derive(path, b"FILEID"), _derive(path, b"BLOCK0IV"))
 
 
-def hard_link_path(label: bytes, inode: int) -> bytes:
+def hard_link_path(begin: bytes, inode: int) -> bytes:
     """Return what a file with several names (st_nlink above 1) has in the place of its path.
 
     What is derived from it follows from the inode, so all names show the same bytes at every mount,
-    whichever is opened first. gocryptfs takes the path that was opened first instead. `label` is the
-    *encrypted* name of the source's directory at the top of the view, b"" where there is only one
-    source: it keeps the inodes of two sources apart, and being encrypted it gives nothing away, because
-    hashes of short plain labels could be guessed. `inode` is st_ino, 0 to 2^64 - 1, else `OutOfRange`. A path
-    holds no NUL, so nothing derived from a path is ever the same.
+    whichever is opened first. gocryptfs takes the path that was opened first instead. `begin` is the
+    *encrypted* path of the directory where the file's filesystem begins in the view, b"" for the top: it
+    keeps the inodes of two filesystems apart, and being encrypted it gives nothing away, because hashes
+    of short plain names could be guessed. `inode` is st_ino, 0 to 2^64 - 1, else `OutOfRange`. A path holds
+    no NUL, so nothing derived from a path is ever the same.
     """
     if not 0 <= inode < 1 << 64:
         raise OutOfRange(f"{inode} is not an inode number")
-    return b"%s\0%d" % (label, inode)
-
-
-def hard_link_ivs(label: bytes, inode: int) -> FileIVs:
-    """Return the ID and first nonce of a file with several names, as `hard_link_path` says."""
-    return file_ivs(hard_link_path(label, inode))
+    return b"%s\0%d" % (begin, inode)
 
 
 def symlink_nonce(path: bytes) -> bytes:
