@@ -84,6 +84,7 @@ class PassthroughFile(_Opened):
     # Of this class's read and write; a subclass that overrides one is asked as ever.
     kernel_io = True
     _writes = True  # of one who does without this __init__
+    _appends = False
 
     def __init__(self, path: str, flags: int, *mode: int) -> None:
         """Open a file, or create it with `mode`: open(2)."""
@@ -92,6 +93,7 @@ class PassthroughFile(_Opened):
         self.root, inner = self.filesystem.beneath.locate(path, making=bool(mode))
         self.fd = self.filesystem.open_beneath(self.root, inner, flags, *mode)
         self._writes = flags & os.O_ACCMODE != os.O_RDONLY
+        self._appends = bool(flags & os.O_APPEND)
         self.root.opened()
 
     def fileno(self) -> int:
@@ -104,12 +106,12 @@ class PassthroughFile(_Opened):
 
     def write(self, data: bytes, offset: int) -> int:
         """Write at `offset`, or at the end after O_APPEND; return how many bytes: pwrite(2)."""
-        if current.from_cache and fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND:
-            return self._write_back(data, offset)
+        if self._appends and current.at_offset:
+            return self._write_at(data, offset)
         return os.pwrite(self.fd, data, offset)
 
-    def _write_back(self, data: bytes, offset: int) -> int:
-        """Write what has been changed through mmap; O_APPEND would put it at the end (pwrite(2), BUGS)."""
+    def _write_at(self, data: bytes, offset: int) -> int:
+        """Write at the offset in spite of O_APPEND, which would put it at the end (pwrite(2), BUGS)."""
         descriptor = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             return os.pwrite(descriptor, data, offset)

@@ -12,8 +12,8 @@ class Current(threading.local):
 
     `engine` is None outside a request. `header` holds the fields of abi.IN_HEADER. `umask` is the caller's
     where the filesystem applies it, else 0.
-    `from_cache` tells of a WRITE that it is the kernel's, of pages changed by mmap or kept by the writeback
-    cache: its offset counts even through a descriptor with O_APPEND.
+    `at_offset` tells of a WRITE that its offset counts even through a descriptor with O_APPEND: it is the
+    kernel's, of pages changed by mmap or kept by the writeback cache, or the program appends no more.
     `interrupted` is set for requests that wait: it is set when the kernel wants the wait to end.
     """
 
@@ -21,7 +21,7 @@ class Current(threading.local):
     header: Tuple[int, ...] = (0,) * 8
     umask = 0
     extensions = b""
-    from_cache = False
+    at_offset = False
     interrupted: Optional[threading.Event] = None
 
     @property

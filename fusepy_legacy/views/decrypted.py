@@ -58,11 +58,12 @@ class DecryptedFile(PassthroughFile):
         Whoever writes a part of a block reads the block, so a file that is written is opened for both.
         O_TRUNC and O_APPEND are about the plaintext, so they are carried out here.
         """
-        self._appends = bool(flags & os.O_APPEND)
+        appends = bool(flags & os.O_APPEND)
         truncates = bool(flags & os.O_TRUNC)
         if flags & os.O_ACCMODE != os.O_RDONLY or truncates:
             flags = flags & ~os.O_ACCMODE | os.O_RDWR
         super().__init__(path, flags & ~(os.O_APPEND | os.O_TRUNC), *mode)
+        self._appends = appends
         try:
             self.content = self.filesystem.content_of(self.fd)
             if truncates:
@@ -81,7 +82,7 @@ class DecryptedFile(PassthroughFile):
     def write(self, data: bytes, offset: int) -> int:
         """Write at `offset`, or at the end after O_APPEND; return how many bytes."""
         try:
-            if self._appends and not current.from_cache:
+            if self._appends and not current.at_offset:
                 return self.content.append(data)
             return self.content.write(data, offset)
         except CryptError as error:

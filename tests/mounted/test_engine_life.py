@@ -44,6 +44,22 @@ def opened(path: Path, flags: int) -> Iterator[int]:
             os.close(descriptor)
 
 
+# Its options
+
+
+@pytest.mark.parametrize("option", ["no_kernel_io", "direct_io", "writeback_cache"])
+def test_appending_can_be_switched_off_and_on(engine: str, sides: Sides, option: str) -> None:
+    """O_APPEND is what the program has said last, fcntl(2), and not what it has opened the file with."""
+    (sides.backing / "file").write_bytes(b"0123456789")
+    with passthrough(sides.backing, sides.mount, option, engine=engine):
+        with opened(sides.mount / "file", os.O_WRONLY | os.O_APPEND) as descriptor:
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
+            assert os.pwrite(descriptor, b"ab", 3) == 2
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+            assert os.write(descriptor, b"c") == 1
+    assert (sides.backing / "file").read_bytes() == b"012ab56789c"
+
+
 # Beginning and ending
 
 

@@ -219,7 +219,8 @@ def write(
         raise OSError(errno.EINVAL, "malformed WRITE: the data is short")
     if write_flags & abi.WRITE_KILL_SUIDGID:
         metadata.kill_privileges(engine, node, handle)
-    current.from_cache = bool(write_flags & abi.WRITE_CACHE)
+    # What the program has open may append no more, or not yet: fcntl(2), F_SETFL.
+    current.at_offset = bool(write_flags & abi.WRITE_CACHE) or not flags & os.O_APPEND
     # bytes: what fuse-python's handlers have always been given.
     count = engine.call_open("write", handle, bytes(data[:size]), offset)
     return abi.WRITE_OUT.pack(count or 0)
