@@ -324,6 +324,24 @@ def test_kernel_io() -> None:
     assert (agreed.flags, agreed.max_stack_depth) == (SINCE_7_36, 0)
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_writeback_cache_reads_through_any_open(readable: bool) -> None:
+    """What is opened for writing only is opened for reading too, if the filesystem lets it."""
+    asked = []
+
+    def opens(path: str, flags: int) -> Any:
+        asked.append(flags)
+        if flags & os.O_ACCMODE == os.O_RDWR and not readable:
+            raise OSError(errno.EACCES, "not for reading")
+        return OpenFile(), True
+
+    kernel = Kernel({"writeback_cache": True}, getattr=FILE, open=opens)
+    agree(kernel)
+    kernel.opens(kernel.looks_up("file"), os.O_WRONLY | os.O_NOATIME)
+    assert asked[0] == os.O_RDWR | os.O_NOATIME
+    assert asked[1:] == ([] if readable else [os.O_WRONLY | os.O_NOATIME])
+
+
 @pytest.mark.parametrize(
     ("options", "locks"),
     [

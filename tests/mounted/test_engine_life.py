@@ -47,6 +47,17 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 # Its options
 
 
+def test_the_writeback_cache(engine: str, sides: Sides) -> None:
+    """With -o writeback_cache a part of a page can be written through a descriptor that cannot read."""
+    (sides.backing / "file").write_bytes(b"a" * 5000)
+    with passthrough(sides.backing, sides.mount, "writeback_cache", engine=engine):
+        with opened(sides.mount / "file", os.O_WRONLY) as descriptor:
+            assert os.pwrite(descriptor, b"bbb", 100) == 3
+        with opened(sides.mount / "file", os.O_WRONLY | os.O_APPEND) as descriptor:
+            assert os.write(descriptor, b"c") == 1
+    assert (sides.backing / "file").read_bytes() == b"a" * 100 + b"bbb" + b"a" * 4897 + b"c"
+
+
 @pytest.mark.parametrize("option", ["no_kernel_io", "direct_io", "writeback_cache"])
 def test_appending_can_be_switched_off_and_on(engine: str, sides: Sides, option: str) -> None:
     """O_APPEND is what the program has said last, fcntl(2), and not what it has opened the file with."""

@@ -11,7 +11,7 @@ from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
-from fusepy_legacy.kernel.operations import call
+from fusepy_legacy.kernel.operations import Callback, call
 from fusepy_legacy.kernel.requests import locks, metadata, names
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def _open_path(
     """
     handler = engine.operations.open
     try:
-        value, kept = _result(call(handler, path, flags)) if handler is not None else (None, False)
+        if handler is None:
+            value, kept = None, False
+        else:
+            value, kept = _result(_call_opener(engine, handler, path, flags))
     except OSError as error:
         if not certain and not _is_there(engine, node, path):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
@@ -56,6 +59,22 @@ def _open_path(
         _take_back(engine, path, flags, value, kept)
         raise
     return _opened(engine, engine.handles.add(node, value, kept, str(path), flags))
+
+
+def _call_opener(engine: "Engine", handler: Callback, path: str, flags: int, *mode: int) -> Any:
+    """Call the handler of open or create; with the writeback cache, what is opened is readable if it may be.
+
+    Before the cache takes a part of a page it reads the rest, through any open (fs/fuse/file.c,
+    fuse_write_begin), and EBADF would be the program's.
+    """
+    writeback = engine.agreement.flags & abi.INIT_WRITEBACK_CACHE
+    if writeback and flags & os.O_ACCMODE == os.O_WRONLY:
+        try:
+            return call(handler, path, flags ^ os.O_WRONLY | os.O_RDWR, *mode)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+    return call(handler, path, flags, *mode)
 
 
 def _is_there(engine: "Engine", node: Node, path: str) -> bool:
@@ -80,7 +99,8 @@ def create(
     """Create a file and open it. Without a handler the kernel makes a node and opens that."""
     path = engine.child_path(parent, name)
     handler = engine.required("create")
-    value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
+    mode = names.new_mode(engine, mode, umask)
+    value, kept = _result(_call_opener(engine, handler, path, flags, mode))
     try:
         node, entry = engine.found(parent, name, _status_of(engine, path, value, kept))
     except BaseException:
@@ -96,7 +116,8 @@ def tmpfile(
     """Create a file without a name in a directory: open(2), O_TMPFILE."""
     path = engine.path(parent)
     handler = engine.required("tmpfile")
-    value, kept = _result(call(handler, path, flags, names.new_mode(engine, mode, umask)))
+    mode = names.new_mode(engine, mode, umask)
+    value, kept = _result(_call_opener(engine, handler, path, flags, mode))
     try:
         status = _status_of(engine, path, value, kept)
         attributes = engine.attributer(status, 0)
