@@ -600,7 +600,7 @@ class Passthrough(Filesystem):
         if not returned:
             self.beneath.check(path, change=True)
         # By path it could be another file by now.
-        held = file[0].fhold(path) if file else None
+        held = file[0].fhold(path) if file and hasattr(file[0], "fhold") else None
         try:
             descriptor = self.beneath.open(held or path, os.O_RDONLY | os.O_NONBLOCK)
         finally:
