@@ -25,7 +25,7 @@ from fusepy_legacy.errors import (
 from fusepy_legacy.identity import Caller, Registering
 from fusepy_legacy.kernel import checks, entry, options
 from fusepy_legacy.kernel.context import current
-from fusepy_legacy.kernel.daemon import Daemon
+from fusepy_legacy.kernel.daemon import Daemon, open_standard_descriptors
 from fusepy_legacy.kernel.logs import start_logging
 from fusepy_legacy.kernel.session import Session, SessionError, describe
 
@@ -141,6 +141,7 @@ class Filesystem(fuse.Fuse):
         """
         if args is None and not self.fuse_args.mount_expected():
             return
+        open_standard_descriptors()
         try:
             arguments = options.parse(args or self.fuse_args.assemble())
         except options.OptionError as error:

@@ -12,6 +12,7 @@ from typing import List, Optional
 from fusepy_legacy import __version__
 from fusepy_legacy.errors import EXIT_FAILED, EXIT_USAGE
 from fusepy_legacy.kernel import entry
+from fusepy_legacy.kernel.daemon import open_standard_descriptors
 
 PROGRAM = "fusepy-run"
 USAGE = f"""Usage: {PROGRAM} PROGRAM.py [ARGUMENTS…]
@@ -28,6 +29,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if arguments[0] == "--version":
         print(f"{PROGRAM} {__version__}")
         return 0
+    open_standard_descriptors()  # before the program opens anything
     program = arguments[0]
     if not os.path.isfile(program):
         print(f"{PROGRAM}: no such program: {program}", file=sys.stderr)

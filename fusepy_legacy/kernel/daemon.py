@@ -28,8 +28,7 @@ class Daemon:
         """
         if self.foreground:
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         reader, writer = os.pipe()
         pid = os.fork()
         if pid:
@@ -45,8 +44,7 @@ class Daemon:
         """Let the starter exit 0, and let go of its terminal."""
         if self._report is None:
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -54,6 +52,22 @@ class Daemon:
         os.write(self._report, b"1")
         os.close(self._report)
         self._report = None
+
+
+def open_standard_descriptors() -> None:
+    """Open /dev/null as 0, 1 and 2 where the starter was given none: `ready` would close our own files."""
+    descriptor = -1
+    while descriptor < 3:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor < 3:
+            os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _flush() -> None:
+    for stream in sys.stdout, sys.stderr:
+        if stream is not None:  # Python's for a descriptor that is closed
+            stream.flush()
 
 
 def _wait(reader: int, pid: int) -> int:

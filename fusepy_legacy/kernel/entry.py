@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from fusepy_legacy.kernel import checks, options
 from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.daemon import open_standard_descriptors
 from fusepy_legacy.kernel.logs import start_logging
 from fusepy_legacy.kernel.session import Session, SessionError
 
@@ -60,6 +61,7 @@ def main(
         checks.check_device()
     except (options.OptionError, checks.CheckError) as error:
         raise FuseError(str(error)) from error
+    open_standard_descriptors()
     program = os.path.basename(fuse_args[0])
     arguments = arguments._replace(options={"subtype": program, **arguments.options})
     start_logging(program, arguments)

@@ -139,6 +139,16 @@ def test_the_server_is_detached(engine: str, sides: Sides) -> None:
             assert os.readlink(str(process / "fd" / str(number))) == "/dev/null"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_starter_without_stdio(engine: str, sides: Sides, closed: str) -> None:
+    """It may have been started with its standard descriptors closed, as some supervisors do."""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *mirror_command(sides, engine)]
+    (sides.backing / "file").write_text("below")
+    with in_background(command, sides) as outcome:
+        assert outcome == Outcome(0, "", "")
+        assert (sides.mount / "file").read_text() == "below"
+
+
 def test_the_server_takes_relative_paths_along(engine: str, sides: Sides) -> None:
     """A relative root and mount point are those of the starter, although the server goes to /."""
     # The name of the source has no meaning; it lets the server be found.
