@@ -18,6 +18,7 @@ from fusepy_legacy.binding import SubbedOpt, fuse
 from fusepy_legacy.errors import (
     EXIT_FAILED,
     EXIT_FUSE,
+    EXIT_INTERRUPTED,
     EXIT_MOUNTPOINT,
     EXIT_USAGE,
     MountError,
@@ -122,15 +123,21 @@ class Filesystem(fuse.Fuse):
         """Be a command: parse, mount, serve, and return an exit code.
 
         `arguments` is a command line without the program, None for the process's own. Options that were
-        added to `self.parser` become attributes. What the user has to mend is printed as one line.
+        added to `self.parser` become attributes. What the user has to mend, or that it was interrupted
+        before the mount, is printed as one line.
         """
         try:
             self.parse(arguments, values=self)
             self.main()
         except MountError as error:
-            print(f"{self.parser.get_prog_name()}: {error}", file=sys.stderr)
-            return error.exit_code
-        return 0
+            problem, code = str(error), error.exit_code
+        except KeyboardInterrupt:
+            # Before the mount, such as at a prompt; afterwards SIGINT unmounts.
+            problem, code = "interrupted", EXIT_INTERRUPTED
+        else:
+            return 0
+        print(f"{self.parser.get_prog_name()}: {problem}", file=sys.stderr)
+        return code
 
     def main(self, args: Optional[Sequence[str]] = None) -> None:
         """Mount, serve, and return after the unmount.

@@ -18,6 +18,7 @@ from fusepy_legacy.binding import fuse
 from fusepy_legacy.errors import (
     EXIT_FAILED,
     EXIT_FUSE,
+    EXIT_INTERRUPTED,
     EXIT_MOUNTPOINT,
     EXIT_ROOT,
     EXIT_USAGE,
@@ -595,3 +596,17 @@ def test_the_caller_is_who_the_engine_says(monkeypatch: pytest.MonkeyPatch) -> N
     notes = Notes()
     monkeypatch.setattr(fuse, "FuseGetContext", lambda _: {"uid": 1, "gid": 2, "pid": 3})
     assert notes.caller()[:3] == (1, 2, 3)
+
+
+def test_ctrl_c_before_the_mount_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the prompt for a password, for one."""
+    monkeypatch.setattr(filesystem, "check_device", lambda: None)
+
+    class Asking(Filesystem):
+        def prepare(self, arguments: MountArguments) -> MountArguments:
+            raise KeyboardInterrupt
+
+    assert Asking(prog="notes").run([str(tmp_path)]) == EXIT_INTERRUPTED
+    assert capsys.readouterr() == ("", "notes: interrupted\n")
