@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Callable, Dict, NamedTuple, Optional, Tuple, Type
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANGS = 120.0  # seconds after which a candidate has failed a row
@@ -143,12 +142,7 @@ class Serving:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._end()
 
     @property

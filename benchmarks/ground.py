@@ -2,8 +2,7 @@
 
 import os
 import time
-from types import TracebackType
-from typing import Callable, List, NamedTuple, Optional, Type
+from typing import Callable, List, NamedTuple
 
 PAGE = 4096
 BLOCK = 1 << 20
@@ -70,11 +69,6 @@ class Stopwatch:
         self._before = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.seconds = time.perf_counter() - self._before
         self.daemon_seconds = self._daemon_cpu() - self._daemon_before

@@ -12,8 +12,7 @@ someone has moved that out of the root. Opening one costs about a microsecond.
 import errno
 import os
 import stat
-from types import TracebackType
-from typing import List, Optional, Tuple, Type, Union
+from typing import List, Optional, Tuple, Union
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.covered import Covered, MountPoint, covered_by
@@ -77,12 +76,7 @@ class Parent:
     def __enter__(self) -> Tuple[int, str]:
         return self.descriptor, self.name
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.owner is None:
             os.close(self.descriptor)
 
@@ -102,12 +96,7 @@ class Reference:
     def __enter__(self) -> str:
         return f"/proc/self/fd/{self.descriptor}"
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         os.close(self.descriptor)
 
 

@@ -15,8 +15,7 @@ The backing filesystem has to know it: a default ACL counts instead of it (acl(5
 import os
 import stat
 import threading
-from types import TracebackType
-from typing import List, NamedTuple, Optional, Sequence, Type
+from typing import List, NamedTuple, Optional, Sequence
 
 from fusepy_legacy import syscalls
 
@@ -65,12 +64,7 @@ class ActingAs:
                 self._restore()
                 raise
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._restore()
 
     def _take_on(self) -> None:
@@ -117,12 +111,7 @@ class Registering:
     def __enter__(self) -> None:
         self.set(self.less)
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.set(self.all)
 
 

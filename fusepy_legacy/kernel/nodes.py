@@ -16,8 +16,7 @@ generation: renaming a directory starts the next, so it costs the same however l
 """
 
 import threading
-from types import TracebackType
-from typing import Dict, List, Optional, Set, Tuple, Type
+from typing import Dict, List, Optional, Set, Tuple
 
 from fusepy_legacy.kernel.abi import ROOT_ID
 from fusepy_legacy.kernel.memory import empty_free_lists
@@ -71,12 +70,7 @@ class Move:
     def __enter__(self) -> None:
         self.nodes.under_way.add(self)
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         # First gone and then told: who begins to wait in between sees it gone.
         self.nodes.under_way.remove(self)
         if self.nodes.waiting:

@@ -8,8 +8,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from tests.mounted.commands import (
     PATIENCE,
@@ -152,12 +151,7 @@ class Mounted:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._end()
 
     @property
