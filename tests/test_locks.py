@@ -625,3 +625,15 @@ def test_closing_leaves_what_its_owner_has_taken_anew_elsewhere(tmp_path: Path) 
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def test_nothing_is_remembered_when_nobody_holds_a_lock(tmp_path: Path) -> None:
+    """Not of an owner who has dropped all of it by ranges either: an open file may live long."""
+    table = LockTable()
+    with (tmp_path / "file").open("w+") as file:
+        descriptor = file.fileno()
+        table.set(descriptor, 1, Lock(fcntl.F_WRLCK, 5, 10, 0), wait=False)
+        table.set(descriptor, 1, Lock(fcntl.F_UNLCK, 5, 4, 0), wait=False)
+        assert table._owners == {descriptor: {1}}
+        table.set(descriptor, 1, Lock(fcntl.F_UNLCK, 9, 6, 0), wait=False)
+        assert (table._owners, table._holdings) == ({}, {})
