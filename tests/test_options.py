@@ -209,9 +209,23 @@ def test_whatever_is_typed_is_understood_or_an_option_error(words: List[str]) ->
 
 
 NUMERIC = [option for option in OPTIONS if option.value in options._NUMBERS]
+TIMES = [option for option in NUMERIC if option.value == "SECONDS"]
+LIMITED = [option for option in NUMERIC if option.value != "SECONDS"]
 
 
-@pytest.mark.parametrize("option", NUMERIC, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", TIMES, ids=lambda option: option.name)
+def test_any_time_is_one(option: Option) -> None:
+    """As for libfuse: a negative one is none, and one that is too long is forever."""
+    for value in ("x", "nan", "0x10"):
+        with pytest.raises(OptionError, match=f"^-o {option.name}={value}: not a number$"):
+            parse_options(f"{option.name}={value}")
+    for value in ("-1", "1.5", "1e30"):
+        kernel = Kernel(parse_options(f"{option.name}={value}"), getattr=FILE)
+        agree(kernel)
+        kernel.looks_up("file")
+
+
+@pytest.mark.parametrize("option", LIMITED, ids=lambda option: option.name)
 @pytest.mark.parametrize("value", ["x", "nan", "inf", "-2", "1e30", "99999999999", "0x10"])
 def test_a_value_that_is_no_number_or_out_of_range(option: Option, value: str) -> None:
     """It is refused before anything is mounted, and the message says what could be."""
@@ -225,6 +239,11 @@ def test_the_ends_of_a_range_can_be_used(option: Option, end: str) -> None:
     """The mount starts, and files are shown."""
     value = getattr(options._NUMBERS[str(option.value)], end)
     kernel = Kernel(parse_options(f"{option.name}={value}"), getattr=FILE)
+    agree(kernel)
+    kernel.looks_up("file")
+
+
+def agree(kernel: Kernel) -> None:
+    """Be a kernel that can everything."""
     init = u32(7) + u32(45) + u32(131072) + u32(0xFFFFFFFF) + u32(0xFFFFFFFF) + bytes(44)
     assert error_of(kernel.sends(26, init, node=0)) == 0  # FUSE_INIT
-    kernel.looks_up("file")

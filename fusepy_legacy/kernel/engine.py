@@ -57,6 +57,7 @@ _REPLY_HEADER_SIZE = abi.OUT_HEADER.size
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = "surrogateescape"
 _ERRNO_END = 512  # from here on the kernel's own: linux/errno.h, ERESTARTSYS
+_FOREVER = float(1 << 63)  # seconds; the fields have 64 bits
 _TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
 
 _OptionDict = Dict[str, Union[str, bool]]
@@ -370,8 +371,8 @@ def _names(data: bytes, count: int) -> Tuple[str, ...]:
 
 
 def _seconds(text: Union[str, bool]) -> Tuple[int, int]:
-    """Return a timeout option as seconds and nanoseconds."""
-    seconds = float(text)
+    """Return a timeout option as seconds and nanoseconds; a negative one is 0, a too long one forever."""
+    seconds = min(max(0.0, float(text)), _FOREVER)
     return int(seconds), int(seconds % 1 * 1000000000)
 
 

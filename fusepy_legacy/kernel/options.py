@@ -154,7 +154,7 @@ _NUMBERS: Dict[str, _Number] = {
     "MICROSECONDS": _Number(float, "-1", "2147483647"),
     "N": _Number(int, "0", "65535"),
     "OCTAL": _Number(lambda text: int(text, 8), "0", "7777"),
-    "SECONDS": _Number(float, "0", "4294967295"),
+    "SECONDS": _Number(float, "-inf", "inf"),  # as for libfuse a negative time is none
 }
 
 
@@ -240,7 +240,8 @@ def _check_value(option: Option, value: str) -> None:
     with contextlib.suppress(ValueError):
         if kind.read(kind.least) <= kind.read(value) <= kind.read(kind.most):
             return
-    raise OptionError(f"-o {option.name}={value}: not a number from {kind.least} to {kind.most}")
+    limits = "" if kind.most == "inf" else f" from {kind.least} to {kind.most}"
+    raise OptionError(f"-o {option.name}={value}: not a number{limits}")
 
 
 def refuse(options: Dict[str, OptionValue]) -> None:
