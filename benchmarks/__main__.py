@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import os
 import platform
-import random
 import shutil
 import signal
 import subprocess
@@ -34,9 +33,9 @@ from benchmarks.candidates import (
 from benchmarks.ground import FULL, QUICK, WARM_UP, Ground, Sizes, Stopwatch
 from benchmarks.idle_cpus import IdleCpus
 from benchmarks.memory import Memory, drop_caches, make_tree, measure_idle, measure_memory
-from benchmarks.own_process import in_own_process
 from benchmarks.report import Measurement, Results, table, write_chart, write_json
 from benchmarks.rows import ROWS, Row
+from benchmarks.turns import in_own_process, shuffled
 
 INTERRUPTED = 130  # what a shell says of a program ended by SIGINT
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -187,7 +186,7 @@ class Benchmark:
             for number in range(self.rounds):
                 _say(f"{place}: round {number + 1} of {self.rounds}")
                 for index, row in enumerate(self.rows):
-                    for each in _shuffled(serving, number, index):
+                    for each in shuffled(serving, number * len(ROWS) + index):
                         self._measure(place, row, each, root, self.sizes, number)
                 for each in serving:
                     with _killed_when_hanging(each):
@@ -312,17 +311,6 @@ def machine_facts(names: Sequence[str], awake: bool) -> Dict[str, Any]:
         version = subprocess.run(["bindfs", "--version"], stdout=subprocess.PIPE).stdout
         facts["bindfs"] = version.decode().split()[-1]
     return facts
-
-
-def _shuffled(serving: Sequence[Serving], number: int, index: int) -> List[Serving]:
-    """Return an order of turns, the same one in each run.
-
-    Not a rotation, in which everyone always comes after the same one: after 256 MiB in pages of 4 KiB, which
-    bindfs leaves, the next one's sequential write on ext4 was slower by up to eight times.
-    """
-    order = list(serving)
-    random.Random(number * len(ROWS) + index).shuffle(order)
-    return order
 
 
 def _spread_directories(root: Path) -> None:

@@ -3,7 +3,7 @@
 usage: python -m benchmarks.views_speed [--rounds N] [--rows TEXT,…] [--only NAME,…] [--quick]
 
 So the kernel and the view have cached nothing, while the files below were just written and are in memory:
-what is measured is the view. Candidates take turns in rotating order, each turn a process of its own on a
+what is measured is the view. Candidates take turns in changing order, each turn a process of its own on a
 machine at rest; medians are reported. Each shows the same directories, only encfs does not decrypt
 gocryptfs's. gocryptfs and encfs are Debian's packages; what is not installed is left out.
 """
@@ -24,7 +24,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from benchmarks.candidates import HANGS, REPOSITORY, Candidate, Serving, StartError
 from benchmarks.idle_cpus import IdleCpus
-from benchmarks.own_process import in_own_process
+from benchmarks.turns import in_own_process, shuffled
 
 BLOCK = 1 << 20
 PAGE = 4096
@@ -257,7 +257,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         try:
             for number in range(options.rounds):
                 for index, row in enumerate(rows):
-                    views.measure(row, first=number + index)
+                    views.measure(row, number * len(ROWS) + index)
         finally:
             views.idle_cpus.close()
     for row in rows:
@@ -280,11 +280,10 @@ class Views:
         self._encrypting = _installed(encrypting(passfile), only)
         self._decrypting = _installed(decrypting(passfile), only)
 
-    def measure(self, row: Row, first: int) -> None:
-        """Let each candidate have a turn; with another `first` another one begins."""
+    def measure(self, row: Row, number: int) -> None:
+        """Let each candidate have a turn; the `number` makes their order."""
         candidates = self._decrypting if row.root == VAULT else self._encrypting
-        for number in range(len(candidates)):
-            candidate = candidates[(first + number) % len(candidates)]
+        for candidate in shuffled(candidates, number):
             try:
                 value = self._measure_one(row, candidate)
             except (OSError, StartError) as error:

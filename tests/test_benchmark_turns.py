@@ -12,7 +12,7 @@ import pytest
 from benchmarks import idle_cpus
 from benchmarks.__main__ import main
 from benchmarks.idle_cpus import IdleCpus, polling_usages
-from benchmarks.own_process import in_own_process
+from benchmarks.turns import in_own_process, shuffled
 
 LATENCY = struct.Struct("=i")
 ANY = 2000000000
@@ -108,6 +108,13 @@ def test_who_may_not_ask_is_told_in_one_line(
     monkeypatch.setattr(idle_cpus.IdleCpus.__init__, "__defaults__", (False, str(missing), "none"))
     assert main(["--awake", "--only", "native", "--json", "", "--chart", ""]) == 2
     assert capsys.readouterr().err == f"--awake: {missing}: No such file or directory\n"
+
+
+def test_everyone_comes_after_everyone() -> None:
+    """The order of turns changes, and is the same in each run."""
+    orders = [tuple(shuffled("abc", number)) for number in range(30)]
+    assert len(set(orders)) == 6
+    assert orders[7] == tuple(shuffled("abc", 7))
 
 
 def never() -> None:

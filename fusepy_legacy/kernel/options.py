@@ -151,7 +151,7 @@ class _Number(NamedTuple):
 _NUMBERS: Dict[str, _Number] = {
     "BYTES": _Number(int, "0", "4294967295"),
     "ID": _Number(int, "0", "4294967295"),
-    "MICROSECONDS": _Number(float, "-1", "2147483647"),
+    "MICROSECONDS": _Number(float, "-1", "2147483647"),  # int in pm_qos_interface.rst
     "N": _Number(int, "0", "65535"),
     "OCTAL": _Number(lambda text: int(text, 8), "0", "7777"),
     "SECONDS": _Number(float, "-inf", "inf"),  # as for libfuse a negative time is none
@@ -273,11 +273,18 @@ def documentation() -> str:
         Kind.FSTAB: "Accepted in /etc/fstab, for mount(8)",
         Kind.REFUSED: "Refused by the kernel engine",
     }
+    limits = ", ".join(
+        f"`{name}` from {kind.least} to {kind.most}"
+        for name, kind in _NUMBERS.items()
+        if kind.most != "inf"
+    )
     lines = [
         "# Mount options of the kernel engine",
         "",
         "Those of libfuse 2.9 and fuse-python, and the engine's own. What begins with `x-` is ignored.",
         "This page is printed by `python -m fusepy_legacy.kernel.options`.",
+        "",
+        f"Numbers are {limits}; `SECONDS` any, where a negative one is none.",
     ]
     for kind, title in titles.items():
         lines += ["", f"## {title}", "", "| option | meaning |", "|---|---|"]
