@@ -151,18 +151,26 @@ def test_a_program_that_gives_no_password(run: Run, made: Made, command: str) ->
     assert "--extpass" in outcome.errors[0]
 
 
-def on_terminal(typed: List[bytes], *arguments: object) -> "tuple[int, bytes]":
+CONTROLS = [b"\x03", b"\x04"]  # Ctrl-C, Ctrl-D
+
+
+def on_terminal(
+    typed: List[bytes], *arguments: object, command: List[str] = COMMAND
+) -> "tuple[int, bytes]":
     """Run a command on a terminal of its own and answer each prompt; (exit code, all that was shown)."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, [*COMMAND, *map(str, arguments)], ENVIRONMENT)
+        # Python 3.7 and newer take text for UTF-8 then, in any locale.
+        environment = {**ENVIRONMENT, "PYTHONUTF8": "1"}
+        os.execve(command[0], [*command, *map(str, arguments)], environment)
     shown, answers = b"", list(typed)
     try:
         while True:
             shown += os.read(terminal, 1024)
             # The prompt comes after echo was switched off, which throws away what was typed before.
             if answers and shown.count(b": ") > len(typed) - len(answers):
-                os.write(terminal, answers.pop(0) + b"\n")
+                answer = answers.pop(0)
+                os.write(terminal, answer if answer in CONTROLS else answer + b"\n")
     except OSError:  # EIO: the program has ended
         os.close(terminal)
     _, status = os.waitpid(pid, 0)
@@ -181,6 +189,15 @@ def test_a_terminal_is_asked_twice_for_a_new_password(directory: Path) -> None:
     assert b"secret" not in shown
     assert on_terminal([b"secret"], "ls", directory)[0] == 0
     assert on_terminal([b"wrong"], "ls", directory)[0] == 12
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"), [(b"\x04", 22), (b"\x03", 15), (b"p\xff", 9)], ids=["^D", "^C", "latin-1"]
+)
+def test_a_prompt_that_gets_no_password(made: Made, typed: bytes, code: int) -> None:
+    """Ended, interrupted, or answered with bytes that are no text: one line and its exit code."""
+    found, shown = on_terminal([typed], "ls", made.root)
+    assert (found, shown.count(b"\n")) == (code, 1), shown
 
 
 def test_passwd_changes_the_password(tmp_path: Path, run: Run, made: Made) -> None:

@@ -41,8 +41,8 @@ class PasswordSource:
         elif self.extpass is not None:
             password = _from_program(self.extpass)
         elif sys.stdin is not None and sys.stdin.isatty():
-            password = os.fsencode(getpass.getpass(f"{prompt}: "))
-            if twice and os.fsencode(getpass.getpass(f"{prompt}, again: ")) != password:
+            password = _typed(prompt)
+            if twice and _typed(f"{prompt}, again") != password:
                 raise VaultError("the two passwords differ", EXIT_PASSWORD_SOURCE)
         elif sys.stdin is not None:
             password = _first_line(sys.stdin.buffer)
@@ -74,6 +74,16 @@ def unlock(config: Config, source: PasswordSource, master_key_file: Optional[str
         raise VaultError(str(error), EXIT_PASSWORD)
     except CryptError as error:
         raise VaultError(str(error), EXIT_CONFIG)
+
+
+def _typed(prompt: str) -> bytes:
+    try:
+        return os.fsencode(getpass.getpass(f"{prompt}: "))
+    except EOFError:  # Ctrl-D, which is the end of any other standard input, too
+        return b""
+    except UnicodeDecodeError:
+        message = "what was typed is not text in this locale; a passfile may hold any bytes"
+        raise VaultError(message, EXIT_PASSWORD_SOURCE) from None
 
 
 def _first_line(file: BinaryIO) -> bytes:

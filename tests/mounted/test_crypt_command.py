@@ -15,6 +15,7 @@ from tests.mounted.encrypted_views import CRYPT, ENVIRONMENT, PASSWORD, Source, 
 from tests.mounted.mounting import PROGRAMS, Mounted, is_mounted, mount_types, unmount
 from tests.mounted.test_users import Desk, as_user, desk, user  # noqa: F401
 from tests.mounted.trees import all_below
+from tests.test_vault_commands import on_terminal
 from tests.vault_trees import COMMAND as VAULT
 
 
@@ -47,6 +48,14 @@ def test_an_empty_password_is_22(source: Source) -> None:
     for options in ([f"passfile={source.passfile}"], []):
         outcome = crypt(source, f"root={source.root}", *options)
         assert outcome == Outcome(22, "", "fusepy-crypt: the password is empty\n")
+
+
+@pytest.mark.parametrize(("typed", "code"), [(b"\x04", 22), (b"\x03", 15)], ids=["^D", "^C"])
+def test_a_prompt_that_gets_no_password(source: Source, typed: bytes, code: int) -> None:
+    """Ended or interrupted: one line and its exit code, and nothing is mounted."""
+    found, shown = on_terminal([typed], source.root, source.view, command=CRYPT)
+    assert (found, shown.count(b"\n")) == (code, 1), shown
+    assert not is_mounted(source.view)
 
 
 def test_a_missing_or_broken_config_is_23(source: Source) -> None:
