@@ -254,6 +254,15 @@ def test_a_config_that_cannot_be_read(run: Run, made: Made, content: "bytes | No
         assert (outcome.code, len(outcome.errors)) == (23, 1)
 
 
+def test_a_creator_that_cannot_be_printed(run: Run, made: Made) -> None:
+    """Half of a surrogate pair, which JSON can hold: the rest of the config is shown."""
+    config = made.root / "gocryptfs.conf"
+    data = config.read_bytes().replace(b"fusepy-legacy", b"\\ud800")
+    config.chmod(0o600)
+    config.write_bytes(data)
+    assert b"creator: ?\n" in run("info", made.root).output
+
+
 def test_a_config_may_be_elsewhere(tmp_path: Path, run: Run, made: Made) -> None:
     """A view that does not show it, with a copy that was kept: --config."""
     kept = tmp_path / ".gocryptfs.reverse.conf"
@@ -400,6 +409,16 @@ def test_a_reader_that_goes_away_is_no_mistake(made: Made) -> None:
     os.close(writer)
     _, errors = process.communicate(timeout=20)
     assert errors == b""
+
+
+def test_no_standard_output(made: Made) -> None:
+    """Nothing is done without, in one line."""
+    command = " ".join(map(shlex.quote, [*COMMAND, "info", str(made.root)]))
+    process = subprocess.run(
+        ["/bin/sh", "-c", f"{command} >&-"], stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    assert process.returncode == 1
+    assert process.stderr == b"fusepy-vault: there is no standard output\n"
 
 
 def test_speed_is_measured(run: Run) -> None:

@@ -66,6 +66,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Do one command and return an exit code: 0, or one of fusepy_legacy.errors."""
     try:
         options = _parser().parse_args(arguments)
+        if sys.stdout is None:  # closed, so its number would be the next file's that is opened
+            raise VaultError("there is no standard output", EXIT_USAGE)
         code: int = options.function(options)
         sys.stdout.flush()
         return code

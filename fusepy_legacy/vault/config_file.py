@@ -40,7 +40,8 @@ def describe(location: Location, config: Config) -> Dict[str, Any]:
     """Return what a config says that is no secret, in members for programs."""
     return {
         "config": location.config_file,
-        "creator": config.creator,
+        # JSON can hold halves of surrogate pairs, which nothing can print.
+        "creator": config.creator.encode("utf-8", "replace").decode(),
         "cipher": config.algorithm.name,
         "flags": sorted(config.flags),
         "long_name_max": config.long_name_max,
