@@ -1,5 +1,6 @@
 """The content of an encrypted file behaves as a plain file does, whatever is done to it."""
 
+import errno
 import os
 import resource
 import signal
@@ -446,7 +447,43 @@ def test_a_write_that_does_not_fit_tears_no_block(opened: Opened, before: bytes,
     assert set(data[len(before) :]) <= {ord("n")}
 
 
-def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened) -> None:
+@pytest.mark.parametrize("room", [5000, 8000, 12402])
+def test_a_write_across_the_end_that_does_not_fit_loses_nothing(opened: Opened, room: int) -> None:
+    """A short last block that is written anew, and would become longer, is what it was or new."""
+    before = b"b" * 4100
+    opened.content.write(before, 0)
+
+    def write() -> None:
+        done = 0
+        with suppress(OSError):
+            done = opened.content.write(b"n" * 50000, 0)
+        assert opened.plaintext() == b"n" * done + before[done:]
+
+    with_room_for(room, write)
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_a_hole_that_has_no_room_stays_one(
+    file: Opened, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not written of it are zeros as before, not a block that does not authenticate."""
+    file.content.truncate(10 * BLOCK_SIZE)
+    limit = file.cipher.block_offset(4) + 2000
+    pwrite = os.pwrite
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        if offset >= limit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data[: limit - offset], offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    done = file.content.write(b"n" * 8 * BLOCK_SIZE, offset)
+    assert done == 4 * BLOCK_SIZE - offset
+    assert file.plaintext() == (bytes(offset) + b"n" * done).ljust(10 * BLOCK_SIZE, b"\0")
+
+
+@pytest.mark.parametrize("room", [0, 4096 + 32])
+def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened, room: int) -> None:
     """Writing and extending far behind the end fail, and the old end is still there."""
     opened.content.write(b"b" * 5000, 0)
 
@@ -458,5 +495,5 @@ def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened) -> No
             with pytest.raises(OSError, match=r"File too large|No space left"):
                 call()
 
-    with_room_for(len(opened.encrypted), fail)
-    assert opened.plaintext().rstrip(b"\0") == b"b" * 5000
+    with_room_for(len(opened.encrypted) + room, fail)
+    assert opened.plaintext() == b"b" * 5000

@@ -7,16 +7,17 @@ Those who change a file do so one after the other, by a lock for each inode, whi
 Readers take no lock: whoever catches a block, or the header, while it is being changed, finds that it does
 not authenticate, and reads once more under the lock. So a read sees each block before or after a write.
 
-Whole blocks are never read to be written. A write that fails half-way (a full disk) leaves no torn block
-behind: what follows the last whole block is as it was, or cut off.
+Whole blocks are never read to be written, but for a short last one that is to grow. A write that fails
+half-way (a full disk) leaves no torn block behind: what follows the last whole block is as it was, or cut
+off.
 """
 
 import errno
 import os
 import threading
 import weakref
-from contextlib import suppress
-from typing import Dict, MutableMapping, NamedTuple, Optional, Tuple
+from contextlib import contextmanager, suppress
+from typing import Dict, Iterator, MutableMapping, NamedTuple, Optional, Tuple
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.crypt.content import (
@@ -221,9 +222,13 @@ class ContentFile:
         self._cipher.encrypted_size(end)  # OutOfRange, before anything is changed
         first, skip = divmod(offset, BLOCK_SIZE)
         last, rest = divmod(end, BLOCK_SIZE)
-        if first > state.size // BLOCK_SIZE:
-            state = self._fill_last_block(state)
+        short, used = divmod(state.size, BLOCK_SIZE)
+        if used and first > short:
+            with self._last_block_filled(state) as state:
+                return self._write(state, data, offset)
         old: Dict[int, bytes] = {}
+        if used and end > state.size:
+            self._keep(short, old)  # it grows, for which there may be no room
         head = tail = b""
         if skip:
             head = self._old(state, first, old)[:skip].ljust(skip, b"\0")
@@ -238,10 +243,13 @@ class ContentFile:
         """Return a block's plaintext, and keep its encrypted form in `old`."""
         if block * BLOCK_SIZE >= state.size:
             return b""
+        self._keep(block, old)
+        return self._cipher.decrypt_blocks(old[block], block, state.file_id)
+
+    def _keep(self, block: int, old: Dict[int, bytes]) -> None:
         if block not in old:
             size, offset = self._cipher.encrypted_block_size, self._cipher.block_offset(block)
             old[block] = read_fully(self.descriptor, size, offset)
-        return self._cipher.decrypt_blocks(old[block], block, state.file_id)
 
     def _put(self, state: _State, first: int, plaintext: bytes, old: Dict[int, bytes]) -> int:
         """Encrypt and write blocks; return how much of the plaintext is on the disk.
@@ -262,31 +270,44 @@ class ContentFile:
             while done < len(data):
                 done += os.pwrite(self.descriptor, memoryview(data)[done:], start + done)
         except OSError:
-            whole = max(start + done - HEADER_SIZE, 0) // self._cipher.encrypted_block_size
-            self._mend(state, max(whole, first), whole > first, old)
+            end = start + done
+            whole = max(end - HEADER_SIZE, 0) // self._cipher.encrypted_block_size
+            self._mend(state, max(whole, first), end, whole > first, old)
             if whole <= first:
                 raise
             return (whole - first) * BLOCK_SIZE
         return len(plaintext)
 
-    def _mend(self, state: _State, torn: int, some: bool, old: Dict[int, bytes]) -> None:
-        """Undo what a failed write has done to block `torn` and behind it."""
-        if torn in old:
-            with suppress(OSError):
-                os.pwrite(self.descriptor, old[torn], self._cipher.block_offset(torn))
-        end = max(state.encrypted_size, self._cipher.block_offset(torn) if some else 0)
-        if os.fstat(self.descriptor).st_size > end:
-            os.ftruncate(self.descriptor, end)
+    def _mend(self, state: _State, torn: int, end: int, some: bool, old: Dict[int, bytes]) -> None:
+        """Undo what a failed write, which got to `end`, has done to block `torn` and behind it.
 
-    def _fill_last_block(self, state: _State) -> _State:
-        """Fill a short last block up with zeros, so that something may follow it; return what is now."""
+        A block that is not in `old` had all its room already, unless it was a hole: that it is again.
+        """
+        start = self._cipher.block_offset(torn)
+        with suppress(OSError):
+            os.pwrite(self.descriptor, old.get(torn) or bytes(max(end - start, 0)), start)
+        size = max(state.encrypted_size, start if some else 0)
+        if os.fstat(self.descriptor).st_size > size:
+            os.ftruncate(self.descriptor, size)
+
+    @contextmanager
+    def _last_block_filled(self, state: _State) -> Iterator[_State]:
+        """Fill a short last block up with zeros, so that something may follow it; give what is then.
+
+        It becomes what it was when that which is to follow fails.
+        """
         block, used = divmod(state.size, BLOCK_SIZE)
         if not used:
-            return state
+            yield state
+            return
         old: Dict[int, bytes] = {}
         self._put(state, block, self._old(state, block, old).ljust(BLOCK_SIZE, b"\0"), old)
         size = (block + 1) * BLOCK_SIZE
-        return _State(size, self._cipher.encrypted_size(size), state.file_id)
+        try:
+            yield _State(size, self._cipher.encrypted_size(size), state.file_id)
+        except OSError:
+            self._mend(state, block, state.encrypted_size, False, old)
+            raise
 
     def _grow(self, state: _State, size: int) -> None:
         encrypted_size = self._cipher.encrypted_size(size)
@@ -297,10 +318,10 @@ class ContentFile:
             if self._write(state, zeros, start) < len(zeros):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return
-        self._fill_last_block(state)
-        if not state.has_header:
-            os.pwrite(self.descriptor, pack_header(state.file_id), 0)
-        os.ftruncate(self.descriptor, encrypted_size)
+        with self._last_block_filled(state):
+            if not state.has_header:
+                os.pwrite(self.descriptor, pack_header(state.file_id), 0)
+            os.ftruncate(self.descriptor, encrypted_size)
 
     def _shrink(self, state: _State, size: int) -> None:
         """Cut. Who dies between the two steps leaves a last block that does not authenticate."""
