@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
@@ -30,12 +30,15 @@ def mirror(tmp_path: Path) -> Iterator[Passthrough]:
     mirror.beneath.close()
 
 
-@pytest.fixture
-def from_cache() -> Iterator[None]:
-    """Let what is written be the kernel's own: FUSE_WRITE_CACHE."""
-    current.from_cache = True
-    yield
-    current.from_cache = False
+@pytest.fixture(autouse=True)
+def at_offset(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Say of the writes that follow whether their offset counts in spite of O_APPEND; first it does not."""
+
+    def set_at_offset(value: bool) -> None:
+        monkeypatch.setattr(current, "at_offset", value)
+
+    set_at_offset(False)
+    return set_at_offset
 
 
 def opened(mirror: Passthrough, flags: int) -> Any:
@@ -53,11 +56,11 @@ def test_what_is_written_after_o_append_goes_to_the_end(
     assert (tmp_path / "file").read_bytes() == b"abcX"
 
 
-@pytest.mark.usefixtures("from_cache")
 def test_what_was_changed_through_mmap_stays_where_it_was(
-    mirror: Passthrough, tmp_path: Path
+    mirror: Passthrough, tmp_path: Path, at_offset: Callable[[bool], None]
 ) -> None:
     """After O_APPEND too: the kernel writes pages back to their places."""
+    at_offset(True)
     file = opened(mirror, os.O_RDWR | os.O_APPEND)
     file.write(b"X", 0)
     file.release(0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, List, Optional
 
 from fusepy_legacy import __version__
 from fusepy_legacy.crypt.config import Config
-from fusepy_legacy.errors import EXIT_FAILED, EXIT_INTERRUPTED, MountError
+from fusepy_legacy.errors import EXIT_FAILED, MountError
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.report import VaultError
 
@@ -42,8 +42,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
             return unlock(config, PasswordSource(passfiles, view.extpass))
         except VaultError as error:
             raise MountError(str(error), error.exit_code) from error
-        except KeyboardInterrupt:
-            raise MountError("interrupted", EXIT_INTERRUPTED) from None
 
     view.unlock = master_key
     return view.run(arguments)
