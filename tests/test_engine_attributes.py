@@ -449,8 +449,39 @@ def test_removexattr_removes_one() -> None:
     assert kernel.calls() == [("removexattr", "/file", "user.name")]
 
 
+class HeldPath(str):
+    """What `fhold` returns."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+def test_an_unlinked_open_file_by_what_leads_to_it() -> None:
+    """The open file makes a path to itself, for as long as the request takes."""
+    opened, held = OpenFile(), HeldPath("/file")
+    kernel = Kernel(
+        getxattr=b"value", open=(opened, True), fgetattr=FILE, getattr=FILE, unlink=None, fhold=held
+    )
+    node = kernel.looks_up("file")
+    kernel.opens(node)
+    kernel.sends(10, b"file\0")
+    kernel.calls()
+    answer = kernel.sends(22, u32(9) + u32(0) + b"user.name\0", node=node)
+    assert answer == reply(b"value")
+    assert kernel.calls() == [
+        ("fhold", "/file", "/file", opened),
+        ("getxattr", held, "user.name", 9),
+    ]
+    assert held.closed
+    second = kernel.opens(node)
+    assert type(kernel.engine.handles.get(second).path) is str
+
+
 def test_getxattr_of_an_unlinked_open_file() -> None:
-    """Out of reach, which is not ENOENT."""
+    """Out of reach, which is not ENOENT, without a way to hold it."""
     kernel = Kernel(getxattr=b"", open=(OpenFile(), True), fgetattr=FILE, getattr=FILE, unlink=None)
     node = kernel.looks_up("file")
     kernel.opens(node)

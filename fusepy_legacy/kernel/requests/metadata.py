@@ -117,8 +117,11 @@ def setattr_(engine: "Engine", node: Node, *fields: int) -> bytes:
     except OSError as error:
         if error.errno != errno.ENOENT or not node.opens:
             raise
-        with engine.handles.borrowed(node) as borrowed:
-            _change(engine, node, _Target(engine, None, borrowed), request)
+        if handle is not None:  # the size can only be changed through one that is open for writing
+            _change(engine, node, _Target(engine, None, handle), request)
+        else:
+            with engine.handles.borrowed(node) as borrowed:
+                _change(engine, node, _Target(engine, None, borrowed), request)
     return engine.pack_attributes(node, engine.status(node, handle))
 
 

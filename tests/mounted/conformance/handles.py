@@ -137,6 +137,17 @@ def a_directory_whose_open_files_were_unlinked_can_be_removed(mount, backing):
         _still_works(descriptor)
 
 
+def an_unlinked_open_file_can_be_cut(mount, backing):
+    """By who may write it, also when another has it open for reading."""
+    path = str(mount / "file")
+    (mount / "file").write_bytes(b"content")
+    with opened(path, os.O_RDWR) as descriptor, opened(path) as reader:
+        (mount / "file").unlink()
+        os.ftruncate(descriptor, 3)
+        assert os.fstat(reader).st_size == 3
+        assert read_all(reader) == b"con"
+
+
 def attributes_of_an_unlinked_open_file_can_be_changed(mount, backing):
     """fchmod, fchown and futimens work without a name."""
     require_root()

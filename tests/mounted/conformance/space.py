@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from .descriptors import opened
-from .expectations import raises_errno
+from .expectations import raises_errno, require_user_attributes
 from .libc import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -220,6 +220,19 @@ def a_tmpfile_can_be_given_a_name(mount, backing):
             os.link(source, "file", dst_dir_fd=directory, follow_symlinks=True)
     assert (mount / "file").read_bytes() == (backing / "file").read_bytes() == b"content"
     assert (mount / "file").stat().st_nlink == (backing / "file").stat().st_nlink == 1
+
+
+@stock_cannot(_NO_TMPFILE)
+def the_attributes_of_a_tmpfile_stay_when_it_gets_a_name(mount, backing):
+    """They are its own from the beginning, and not its directory's."""
+    require_user_attributes(backing)
+    with _open_tmpfile(mount, backing) as descriptor:
+        os.setxattr(descriptor, "user.name", b"value")
+        assert os.listxattr(str(mount)) == os.listxattr(str(backing)) == []
+        with opened(str(mount), os.O_RDONLY | os.O_DIRECTORY) as directory:
+            source = f"/proc/self/fd/{descriptor}"
+            os.link(source, "file", dst_dir_fd=directory, follow_symlinks=True)
+    assert os.getxattr(str(mount / "file"), "user.name") == b"value"
 
 
 @stock_cannot(_NO_FLAGS)
