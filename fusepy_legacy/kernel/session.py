@@ -80,12 +80,15 @@ class Session:
             # Unmounting makes requests (what is not written back yet), so the loop must go on.
             threading.Thread(target=self._unmount, name="fuse-unmount", daemon=True).start()
 
-    def invalidate(self, path: str) -> bool:
-        """Let the kernel drop what it has cached of a file; return false when it knows no such path."""
+    def invalidate(self, path: str, data: bool = True) -> bool:
+        """Let the kernel drop what it has cached of a file; return false when it knows no such path.
+
+        Without `data` that is its attributes, which a handler may do.
+        """
         node = self.engine.nodes.find(path)
         if node is None:
             return False
-        self._invalidate_inode(node)
+        self._notify(notifications.inval_inode(node.id, data))
         return True
 
     def invalidate_file(self, file_id: FileId) -> None:

@@ -25,6 +25,7 @@ from fusepy_legacy.root import Root
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, Names
+from fusepy_legacy.views.open_sizes import OpenSizes
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class EncryptedFile:
     """One open file: the plain file's descriptor, and the ID and nonce that its blocks are made with.
 
     It has the size that it had when it was opened: a log that grows meanwhile is copied as it was, and its
-    last block, which was short then, is the one that belongs to that size.
+    last block, which was short then, is the one that belongs to that size. The kernel, which may have seen
+    an older one, is told to ask.
     """
 
     filesystem: "EncryptedView"
@@ -60,15 +62,18 @@ class EncryptedFile:
             status = self.root.shown(os.fstat(self.fd), self.fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            self.size, self.mtime = status.st_size, status.st_mtime_ns
+            self.status = status
             key_path = view.identities.key_path(path, self.plain, status)
             self.ivs = reverse.file_ivs(key_path)
             self.keep_cache = view.is_as_seen(status, self.ivs)
+            self.size = view.open_sizes.opened(status)
         except BaseException:
             os.close(self.fd)
             raise
         self.changed = False
         self.root.opened()
+        if view.is_recent(status):
+            view.forget_attributes(path)
 
     def read(self, length: int, offset: int) -> bytes:
         """Return `length` bytes of the encrypted file from `offset`, fewer at its end."""
@@ -91,14 +96,21 @@ class EncryptedFile:
         return self.filesystem.shown_status(status)
 
     def release(self, flags: int) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
-        self.root.released()
+        """Close the descriptor; what was added to the file may then be seen."""
+        view = self.filesystem
+        view.open_sizes.released(self.status)
+        try:
+            if os.fstat(self.fd).st_size != self.size:
+                view.forget_attributes(self.path)
+        finally:
+            os.close(self.fd)
+            self.root.released()
 
     def _compare(self) -> None:
         """Say in the log, once, that the file has been written to since it was opened."""
         status = os.fstat(self.fd)
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
+        before = self.status
+        if (status.st_size, status.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self.changed = True
             logger.warning("%a changed while it was read; copy it again", self.path[1:])
 
@@ -208,6 +220,10 @@ class EncryptedView(KeyedView):
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._seen: Dict[Tuple[int, int], _Version] = {}
+        self._cached = (
+            _SETTLED  # seconds that the kernel may have kept a file's attributes, at most
+        )
+        self.open_sizes = OpenSizes()
         self._custom_config = False
         self.parser.add_option(
             mountopt="withhold_config",
@@ -235,6 +251,7 @@ class EncryptedView(KeyedView):
         self._refuse_overlap(os.path.realpath(str(arguments.mountpoint)))
         self.names = Names(self.beneath, self.config, self.name_cipher)
         self.identities = Identities(self.beneath)
+        self._cached = max(_SETTLED, float(arguments.options.get("attr_timeout", 1)) + 1)
         exposed = None if self.withhold_config else self.config_file
         self.virtual = VirtualFiles(self.config, self.names, self.beneath.stat, exposed)
         if self.withhold_config:
@@ -284,7 +301,8 @@ class EncryptedView(KeyedView):
         """Return what the view shows of a plain file's status."""
         kind = status.st_mode & _KIND
         if kind == stat.S_IFREG:
-            size = self.content.encrypted_size(status.st_size)
+            size = self.open_sizes.shown(status) if self.open_sizes else status.st_size
+            size = self.content.encrypted_size(size)
         elif kind == stat.S_IFLNK and not self.config.plaintext_names:
             size = encrypted_target_size(self.content, self.name_cipher, status.st_size)
         else:
@@ -306,6 +324,15 @@ class EncryptedView(KeyedView):
             self._seen = {}
         self._seen[key] = version
         return False
+
+    def is_recent(self, status: os.stat_result) -> bool:
+        """Tell whether the kernel may have attributes of a file that are from before its last change."""
+        return time.time() - max(status.st_mtime, status.st_ctime) < self._cached
+
+    def forget_attributes(self, path: str) -> None:
+        """Let the kernel ask for a file's size again; the stock engine cannot."""
+        if self._session is not None:
+            self._session.invalidate(path, data=False)
 
     def getattr(self, path: str) -> os.stat_result:
         """Return a file's attributes, with the size that it has encrypted."""

@@ -370,6 +370,30 @@ def test_a_log_that_grows_is_copied_as_it_was(source: Source) -> None:
     assert output_of(*VAULT, *words).encode() == before
 
 
+def test_a_log_that_has_just_grown_is_copied_whole(source: Source) -> None:
+    """Whoever opens it sees one size, and its blocks, though the kernel knows an older one."""
+    path, copy = source.root / "log", source.root.parent / "copy"
+    path.write_bytes(b"a" * 5000)
+    with source.shown():
+        copy.mkdir()
+        for name in ("gocryptfs.conf", "gocryptfs.diriv"):
+            shutil.copy2(str(source.view / name), str(copy / name))
+        shown = next(one for one in source.view.iterdir() if "." not in one.name)
+        for number in range(1, 4):
+            shown.stat()
+            with open(str(path), "ab") as log:
+                log.write(b"b" * 3000)
+            with open(str(shown), "rb") as file:
+                with open(str(path), "ab") as log:
+                    log.write(b"c" * 3000)
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(size)
+                assert (len(data), file.read()) == (size, b"")
+            (copy / shown.name).write_bytes(data)
+            words = ["cat", "--passfile", source.passfile, copy / "log"]
+            assert output_of(*VAULT, *words).encode() == path.read_bytes()[: 2000 + 6000 * number]
+
+
 def test_a_file_rewritten_while_it_is_read_never_mixes_within_a_block(source: Source) -> None:
     """Each block of the copy is one whole block that the file has had, or does not authenticate."""
     path = source.root / "file"
