@@ -21,6 +21,7 @@ from fusepy_legacy.root import Root
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
+from tests.children import in_child
 
 LONG = "l" * 200
 LONGER = "m" * 255
@@ -346,6 +347,32 @@ def test_a_directory_with_entries_stays_as_it_is(tree: Tree) -> None:
         tree.view.rmdir("/directory")
     assert tree.stored() == before
     assert tree.read("/directory/file") == b"content"
+
+
+@pytest.mark.parametrize("mode", [0, 0o300, 0o500, 0o755])
+def test_whose_directory_it_is_removes_it_whatever_its_mode(tree: Tree, mode: int) -> None:
+    """Its own mode does not matter for that, and stays when there are entries in it."""
+
+    def check() -> None:
+        if os.geteuid() == 0:
+            os.chown(str(tree.root), 65534, -1)
+            os.setuid(65534)
+        for name in ("/empty", "/full", "/other"):
+            tree.view.mkdir(name, 0o755)
+        tree.view.mkdir("/full/below", 0o755)
+        for name in ("/empty", "/full"):
+            tree.view.chmod(name, mode)
+        with pytest.raises(OSError, match="Directory not empty"):
+            tree.view.rmdir("/full")
+        with pytest.raises(OSError, match="Directory not empty"):
+            tree.view.rename("/other", "/full")
+        assert stat.S_IMODE(tree.view.getattr("/full").st_mode) == mode
+        tree.view.rename("/other", "/empty")
+        tree.view.chmod("/empty", mode)
+        tree.view.rmdir("/empty")
+        assert tree.list() == ["full"]
+
+    in_child(check)
 
 
 def test_an_iv_is_put_back_when_the_directory_cannot_be_removed(

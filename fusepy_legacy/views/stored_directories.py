@@ -8,8 +8,8 @@ import errno
 import logging
 import os
 import stat
-from contextlib import suppress
-from typing import List, Optional
+from contextlib import contextmanager, suppress
+from typing import Iterator, List, Optional
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.crypt.errors import CryptError
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _LONG = os.fsdecode(LONG_NAME_PREFIX)
 _REMOVED_IV = IV_NAME + ".rmdir."
+_REFERENCE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -109,8 +110,7 @@ def make(directory: int, name: str, mode: int, caller: Caller) -> None:
 
 def remove(directory: int, name: str) -> None:
     """Remove a directory in which nothing is but its IV, and what others left behind: rmdir(2)."""
-    descriptor = _open(directory, name)
-    try:
+    with _opened(directory, name) as descriptor:
         check_empty(descriptor)
         moved = f"{_REMOVED_IV}{os.urandom(8).hex()}"
         try:
@@ -125,17 +125,12 @@ def remove(directory: int, name: str) -> None:
             raise
         if moved:
             os.unlink(moved, dir_fd=directory)
-    finally:
-        os.close(descriptor)
 
 
 def replace(old_directory: int, old: str, new_directory: int, new: str) -> None:
     """Rename a directory over one in which nothing is but its IV: rename(2)."""
-    descriptor = _open(new_directory, new)
-    try:
+    with _opened(new_directory, new) as descriptor:
         check_empty(descriptor)
-    finally:
-        os.close(descriptor)
     places = old_directory, old, new_directory, new
     try:
         syscalls.renameat2(*places, syscalls.RENAME_EXCHANGE)
@@ -172,13 +167,31 @@ def check_empty(descriptor: int) -> None:
             remove_orphan(name, descriptor)
 
 
-def _open(directory: int, name: str) -> int:
-    """Open a directory that is to be removed, whose own mode does not matter for that."""
+@contextmanager
+def _opened(directory: int, name: str) -> Iterator[int]:
+    """Open a directory that is to be removed. Its own mode does not matter for that, and stays."""
+    reference = os.open(name, _REFERENCE, dir_fd=directory)
     try:
-        return os.open(name, _OPEN, dir_fd=directory)
-    except PermissionError:
-        os.chmod(name, stat.S_IRWXU, dir_fd=directory)
-        return os.open(name, _OPEN, dir_fd=directory)
+        mode = stat.S_IMODE(os.fstat(reference).st_mode)
+        # Whoever is not root needs all rights to look for entries and to take the IV out.
+        barred = os.geteuid() != 0 and bool(~mode & stat.S_IRWXU)
+        path = f"/proc/self/fd/{reference}"
+        if barred:
+            try:
+                os.chmod(path, mode | stat.S_IRWXU)
+            except PermissionError:
+                barred = False  # another user's
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        finally:
+            if barred:
+                os.chmod(path, mode)
+    finally:
+        os.close(reference)
 
 
 def _is_internal(stored: str) -> bool:
