@@ -202,6 +202,20 @@ def test_symlinks_have_the_size_of_their_target(tree: Tree, target: str) -> None
     assert tree.list() == ["link"]
 
 
+def test_a_damaged_symlink_can_be_removed(tree: Tree) -> None:
+    """Its target is EIO; it is listed and has attributes, as a damaged file has."""
+    tree.view.symlink("target", "/link")
+    [stored] = tree.stored()
+    (tree.root / stored).unlink()
+    (tree.root / stored).symlink_to("A" * 64)
+    assert tree.list() == ["link"]
+    assert tree.view.getattr("/link").st_size == 0
+    with pytest.raises(OSError, match="Input/output error"):
+        tree.view.readlink("/link")
+    tree.view.unlink("/link")
+    assert tree.stored() == set()
+
+
 def test_attributes_are_encrypted(tree: Tree) -> None:
     """Neither name nor value is on the disk; ACLs are, because the kernel acts on them."""
     tree.write("/file")

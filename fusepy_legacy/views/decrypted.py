@@ -259,7 +259,12 @@ class DecryptedView(KeyedView):
         if stat.S_ISREG(status.st_mode):
             return self.with_plain_size(status)
         if stat.S_ISLNK(status.st_mode):
-            size = len(os.fsencode(self._target(directory, stored)))
+            try:
+                size = len(os.fsencode(self._target(directory, stored)))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                size = 0  # without a status, nobody could remove it
             return with_size(status, size, status.st_blocks)
         return status
 
