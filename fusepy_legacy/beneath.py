@@ -22,6 +22,7 @@ PATH_MAX = 4096  # linux/limits.h; counts the terminating NUL
 _RESOLVE = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY  # open(2): O_TMPFILE has both
+_ATTEMPTS = 100  # at a walk, among renames, before EAGAIN is taken for a lease
 # openat2(2) refuses bits it does not know, and the kernel hands some on that are its own (__FMODE_EXEC).
 _OPEN_FLAGS = (
     os.O_ACCMODE
@@ -144,13 +145,19 @@ class Beneath:
         """Open a file as open(2) does, never following a symlink; return its descriptor.
 
         ELOOP or ENOTDIR: the last component, or one on the way, is a symlink. EXDEV: the path would leave
-        the root.
+        the root. It does not wait for the other end of a fifo: someone may just have put that there, and
+        for a regular file O_NONBLOCK means nothing (open(2)).
         """
         flags = flags & _OPEN_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC
         if isinstance(path, Held):
             return os.open(f"/proc/self/fd/{path.descriptor}", flags & ~os.O_NOFOLLOW)
         directory, relative = self._locate(path)
-        return self._open_long(directory, relative, flags, mode)
+        if flags & (os.O_PATH | os.O_NONBLOCK):
+            return self._open_long(directory, relative, flags, mode)
+        try:
+            return self._open_long(directory, relative, flags | os.O_NONBLOCK, mode)
+        except BlockingIOError:  # someone has a lease (fcntl(2), F_SETLEASE), which ends
+            return self._open_long(directory, relative, flags, mode)
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes, a symlink's its own (lstat(2))."""
@@ -221,12 +228,16 @@ class Beneath:
     @staticmethod
     def _openat2(directory: int, relative: str, flags: int, mode: int) -> int:
         mode = stat.S_IMODE(mode) if flags & (os.O_CREAT | TMPFILE_BIT) else 0
+        attempts = 0
         while True:
+            attempts += 1
             try:
                 return syscalls.openat2(directory, relative, flags, mode, _RESOLVE)
             except OSError as error:
-                # EAGAIN: a rename somewhere got in the way of the walk; openat2(2) says to try again.
-                if error.errno not in (errno.EAGAIN, errno.EINTR):
+                # EAGAIN: a rename somewhere got in the way of the walk; openat2(2) says to try again. With
+                # O_NONBLOCK it may also be a lease.
+                leased = flags & os.O_NONBLOCK and attempts > _ATTEMPTS
+                if error.errno not in (errno.EAGAIN, errno.EINTR) or leased:
                     raise
 
     @staticmethod

@@ -184,6 +184,8 @@ class PassthroughFile(_Opened):
         self, offset: int, target: "PassthroughFile", target_offset: int, length: int, flags: int
     ) -> int:
         """Copy to another open file without the data coming up here: copy_file_range(2)."""
+        if target._appends:  # the program's does no more, but what is open here still does: F_SETFL
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return syscalls.copy_file_range(self.fd, offset, target.fd, target_offset, length)
 
     def flock(self, operation: int) -> None:

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
@@ -616,6 +618,31 @@ def test_a_held_path_leads_to_its_file_without_the_name(
     assert read_descriptor(beneath.open(held, os.O_RDONLY)) == INSIDE
     assert read_reference(beneath, held) == INSIDE
     held.close()
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+@pytest.mark.parametrize("path", ["/fifo", "/a/fifo"])
+def test_a_fifo_makes_nobody_wait(beneath: Beneath, root: Path, path: str, flags: int) -> None:
+    """Someone may have put it in a file's place; its other end is not waited for."""
+    os.mkfifo(str(root / path[1:]))
+    if flags == os.O_RDONLY:
+        os.close(beneath.open(path, flags))
+    else:
+        with raises_errno(errno.ENXIO):
+            beneath.open(path, flags)
+
+
+@pytest.mark.parametrize("path", ["/file", "/a/file"])
+def test_a_lease_is_waited_for(beneath: Beneath, root: Path, path: str) -> None:
+    """Who opens a file has it when who has leased it has let go: fcntl(2), F_SETLEASE."""
+    (root / path[1:]).write_bytes(INSIDE)
+    leased = os.open(str(root / path[1:]), os.O_RDWR)
+    before = signal.signal(signal.SIGIO, lambda number, frame: os.close(leased))
+    try:
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        assert read_descriptor(beneath.open(path, os.O_RDONLY)) == INSIDE
+    finally:
+        signal.signal(signal.SIGIO, before)
 
 
 @pytest.mark.parametrize("path", ["/link", "/a/link"])

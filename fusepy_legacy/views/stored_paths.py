@@ -83,8 +83,14 @@ class StoredBeneath(Beneath):
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
         if isinstance(path, Held):
             return super().open(path, flags, mode)
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(path) as (directory, name):
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+            if flags & (os.O_PATH | os.O_NONBLOCK):
+                return os.open(name, flags, mode, dir_fd=directory)
+            try:
+                return os.open(name, flags | os.O_NONBLOCK, mode, dir_fd=directory)
+            except BlockingIOError:  # as in Beneath
+                return os.open(name, flags, mode, dir_fd=directory)
 
     def stat(self, path: str) -> os.stat_result:
         """Return the attributes of what is on the disk (lstat(2)): its size is not the plaintext's."""

@@ -177,6 +177,31 @@ def work_below(mount: Path) -> int:
     return well
 
 
+def is_waiting(pid: int, name: str) -> bool:
+    """Tell whether a process runs this program and sleeps in the kernel: proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat") as file:
+        comm, _, rest = file.read().rpartition(")")
+    return comm.endswith(f"({name}") and rest.split()[0] in "SD"
+
+
+def test_a_fifo_in_a_files_place_stops_nobody(engine: str, sides: Sides) -> None:
+    """Who opens it may wait for its other end, but not the server, and so not the others."""
+    (sides.backing / "file").write_bytes(b"content")
+    with passthrough(sides.backing, sides.mount, engine=engine, switches=["-s"]):
+        assert (sides.mount / "file").is_file()
+        (sides.backing / "file").unlink()
+        os.mkfifo(str(sides.backing / "file"))
+        command = ["cat", str(sides.mount / "file")]
+        reader = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: is_waiting(reader.pid, "cat"), "a reader")
+            with Child(lambda: os.listdir(str(sides.mount))) as other:
+                assert other.result(10) == ["file"]
+        finally:
+            reader.kill()
+            reader.wait()
+
+
 def remover(path: Path) -> Callable[[], None]:
     """Return a function that removes a name."""
     return path.unlink

@@ -87,10 +87,14 @@ def _is_there(engine: "Engine", node: Node, path: str) -> bool:
 
 
 def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
-    """Tell whether an opened file is the node's, as far as the filesystem can tell files apart."""
+    """Tell whether an opened file is the node's, as far as the filesystem can tell files apart.
+
+    The kernel asks for regular files only; a fifo may have been given the number of one that is gone.
+    """
     if node.file_id is None or engine.operations.fgetattr is None:
         return True
-    return engine.file_id(_status_of(engine, path, value, True)) == node.file_id
+    status = _status_of(engine, path, value, True)
+    return engine.file_id(status) == node.file_id and stat.S_ISREG(int(status.st_mode))
 
 
 def create(
