@@ -177,11 +177,11 @@ def work_below(mount: Path) -> int:
     return well
 
 
-def is_waiting(pid: int, name: str) -> bool:
-    """Tell whether a process runs this program and sleeps in the kernel: proc_pid_stat(5)."""
+def is_waiting(pid: int) -> bool:
+    """Tell whether a process runs cat and sleeps in the kernel: proc_pid_stat(5)."""
     with open(f"/proc/{pid}/stat") as file:
-        comm, _, rest = file.read().rpartition(")")
-    return comm.endswith(f"({name}") and rest.split()[0] in "SD"
+        name, _, rest = file.read().rpartition(")")
+    return name.endswith("(cat") and rest.split()[0] in "SD"
 
 
 def test_a_fifo_in_a_files_place_stops_nobody(engine: str, sides: Sides) -> None:
@@ -194,7 +194,7 @@ def test_a_fifo_in_a_files_place_stops_nobody(engine: str, sides: Sides) -> None
         command = ["cat", str(sides.mount / "file")]
         reader = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: is_waiting(reader.pid, "cat"), "a reader")
+            wait_until(lambda: reader.poll() is not None or is_waiting(reader.pid), "a reader")
             with Child(lambda: os.listdir(str(sides.mount))) as other:
                 assert other.result(10) == ["file"]
         finally:
