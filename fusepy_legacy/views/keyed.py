@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 Callback = Callable[..., Any]
 
+_NAP = 3600  # seconds; time.sleep cannot count as far as a number on the command line
+
 
 class KeyedView(Passthrough):
     """A `Passthrough` whose files are transformed with keys.
@@ -147,7 +149,7 @@ class KeyedView(Passthrough):
                     self.exit()
                     return
                 remaining = min(limit, 1.0)
-            time.sleep(max(remaining, 0.01))
+            time.sleep(min(max(remaining, 0.01), _NAP))
 
 
 def read_config(path: str) -> bytes:
