@@ -63,11 +63,15 @@ class MountOption(SubbedOpt):
         setattr(values, dest, self.subopts_hive)
         for word in value.split(","):
             name, equals, text = word.partition("=")
-            given = text if equals else None
-            if name in self.subopt_map:
-                self.subopt_map[name].process(name, given, values, parser)
+            option = self.subopt_map.get(name)
+            if option is None:
+                self.subopts_hive.add(name, text if equals else None)
+            elif option.takes_value() and not text:
+                parser.error(f"-o {name} needs a value: -o {name}={option.metavar or name.upper()}")
+            elif equals and not option.takes_value():
+                parser.error(f"-o {name} takes no value")
             else:
-                self.subopts_hive.add(name, given)
+                option.process(name, text if equals else None, values, parser)
 
 
 class OptionParser(fuse.FuseOptParse):

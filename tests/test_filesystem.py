@@ -51,6 +51,15 @@ def _untouched_process() -> Iterator[None]:
 # The command line
 
 
+@pytest.mark.parametrize(
+    "word", ["engine", "engine=", "root", "relative_symlinks=no", "one_file_system="]
+)
+def test_an_option_has_a_value_or_none(word: str, capsys: pytest.CaptureFixture) -> None:
+    """One that is left out, or is one too many, would be ignored: it is refused, in one line."""
+    assert Passthrough().run(["/mnt", "-f", "-o", word]) == 1
+    assert f"-o {word.partition('=')[0]} " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["/a=b", "=", "a b==c=", "key=value=more"])
 def test_a_value_may_contain_equals_signs(value: str) -> None:
     """Both of an option of the filesystem's own, and of one for the engine."""
