@@ -9,9 +9,11 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import select
 import signal
 import stat
+from contextlib import suppress
 from typing import Any, Iterator, List, Optional, Sequence, Union
 
 from fusepy_legacy import syscalls
@@ -377,6 +379,7 @@ class Passthrough(Filesystem):
 
     def fsinit(self) -> None:
         """Begin to listen for SIGUSR1 and for changes; a subclass with its own fsinit calls this one too."""
+        _open_many_files()
         if self._reloader is not None:
             self._reloader.start()
         if self._watch is not None:
@@ -623,3 +626,13 @@ def _chown_id(number: int) -> int:
     """Undo the stock engine's signed 32 bits: ids reach to 4294967294."""
     number &= 0xFFFFFFFF
     return -1 if number == _UNCHANGED else number
+
+
+def _open_many_files() -> None:
+    """Raise the limit of open files as far as it goes: all programs have theirs open through this process.
+
+    The usual limit of 1024 is for programs that use select(2), which cannot count further.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # more than fs.nr_open
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

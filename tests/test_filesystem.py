@@ -5,6 +5,7 @@ import errno
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -25,6 +26,7 @@ from fusepy_legacy.errors import (
 )
 from fusepy_legacy.filesystem import Guard, check_device, check_mountpoint, start_logging
 from fusepy_legacy.kernel.options import MountArguments, OptionValue, parse_options
+from tests.children import in_child
 
 Engine = Callable[..., None]
 
@@ -68,6 +70,17 @@ def test_a_value_may_contain_equals_signs(value: str) -> None:
     assert filesystem.root == value
     given = filesystem.fuse_args.assemble()
     assert parse_options(given[-1][len("-o") :]) == {"ro": True, "fsname": value}
+
+
+def test_a_mirror_opens_as_many_files_as_it_may() -> None:
+    """Not only as many as one program usually opens."""
+
+    def check() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 2000))
+        Passthrough().fsinit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (2000, 2000)
+
+    in_child(check)
 
 
 # Guard: exceptions become negative errnos
