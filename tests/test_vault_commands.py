@@ -143,6 +143,16 @@ def test_a_password_that_does_not_open(
         assert (outcome.code, len(outcome.errors)) == (code, 1)
 
 
+def test_keys_stay_in_the_process(tmp_path: Path, made: Made) -> None:
+    """No core file, and where memory may be locked no swap, from before the password is there."""
+    shown = tmp_path / "shown"
+    script = f"cat /proc/$PPID/limits /proc/$PPID/status > {shown}; cat {made.passfile}"
+    command = [*COMMAND, "ls", "--extpass", f'sh -c "{script}"', str(made.root)]
+    subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    assert re.search(r"^Max core file size +0 +0 ", shown.read_text(), re.M)
+    assert os.geteuid() != 0 or re.search(r"^VmLck:\s+[1-9]", shown.read_text(), re.M)
+
+
 @pytest.mark.parametrize("command", ["", "false", "/does/not/exist", "echo 'x"])
 def test_a_program_that_gives_no_password(run: Run, made: Made, command: str) -> None:
     """One line says what is wrong with it."""

@@ -44,6 +44,7 @@ from fusepy_legacy.vault.restore import Restore, check_destination
 from fusepy_legacy.vault.speed import measure
 from fusepy_legacy.vault.tree import Entry, Vault
 from fusepy_legacy.vault.verify import Verification
+from fusepy_legacy.views import secrecy
 
 PROGRAM = "fusepy-vault"
 DESCRIPTION = """Work with encrypted trees in the gocryptfs format, without mounting them.
@@ -66,6 +67,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Do one command and return an exit code: 0, or one of fusepy_legacy.errors."""
     try:
         options = _parser().parse_args(arguments)
+        if arguments is None:  # not for a program that calls this
+            secrecy.forbid_dumps()
+            secrecy.lock_memory()
         if sys.stdout is None:  # closed, so its number would be the next file's that is opened
             raise VaultError("there is no standard output", EXIT_USAGE)
         code: int = options.function(options)
