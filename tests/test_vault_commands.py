@@ -225,6 +225,19 @@ def test_passwd_changes_the_password(tmp_path: Path, run: Run, made: Made) -> No
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_passwd_leaves_the_config_to_its_owner(tmp_path: Path, run: Run, made: Made) -> None:
+    """Root may change the password of a user's tree; whose it is, and who may read it, stays."""
+    config = made.root / "gocryptfs.conf"
+    os.chown(str(config), 1234, 5678)
+    config.chmod(0o440)
+    new = file_with(tmp_path, b"new\n")
+    words = ["--scryptn", "10", "--passfile", made.passfile, "--new-passfile", new]
+    assert run("passwd", *words, made.root).code == 0
+    status = config.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 5678, 0o440)
+
+
 def test_passwd_reads_both_passwords_from_standard_input(
     run: Run, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

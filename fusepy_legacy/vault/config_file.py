@@ -64,7 +64,7 @@ def write_config(
     """Write a config into a directory, mode 0400. Raises OSError, and then nothing has changed.
 
     One that is there is an error (EEXIST) unless `replace`; then it stays until the new one is on
-    the disk.
+    the disk, which has its owner and mode.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -75,6 +75,8 @@ def write_config(
             with open(handle, "wb") as file:
                 file.write(data)
                 file.flush()
+                if replace:
+                    _take_over(name, descriptor, file.fileno())
                 os.fsync(file.fileno())
             if replace:
                 os.rename(written, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
@@ -84,6 +86,14 @@ def write_config(
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _take_over(name: bytes, directory: int, descriptor: int) -> None:
+    """Give an open file the owner and mode of another: root may change the password of a user's tree."""
+    with suppress(OSError):
+        status = os.stat(name, dir_fd=directory)
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
 def check_new(root: str, reverse: bool) -> None:
