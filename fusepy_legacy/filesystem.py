@@ -61,17 +61,18 @@ class MountOption(SubbedOpt):
             super().take_action(action, dest, opt, value, values, parser)
             return
         setattr(values, dest, self.subopts_hive)
-        for word in value.split(","):
+        for word in filter(None, options.split(value)):
             name, equals, text = word.partition("=")
             option = self.subopt_map.get(name)
             if option is None:
-                self.subopts_hive.add(name, text if equals else None)
+                self.subopts_hive.add(name, text if equals else None)  # backslashes and all
             elif option.takes_value() and not text:
                 parser.error(f"-o {name} needs a value: -o {name}={option.metavar or name.upper()}")
             elif equals and not option.takes_value():
                 parser.error(f"-o {name} takes no value")
             else:
-                option.process(name, text if equals else None, values, parser)
+                given = options.unescaped(text) if equals else None
+                option.process(name, given, values, parser)
 
 
 class OptionParser(fuse.FuseOptParse):

@@ -72,6 +72,18 @@ def test_a_value_may_contain_equals_signs(value: str) -> None:
     assert parse_options(given[-1][len("-o") :]) == {"ro": True, "fsname": value}
 
 
+@pytest.mark.parametrize(
+    ("written", "value"), [(r"/a\,b", "/a,b"), (r"/a\\", "/a" + chr(92)), ("/a,", "/a")]
+)
+def test_a_backslash_takes_a_comma_into_a_value(written: str, value: str) -> None:
+    """Both of an option of the filesystem's own, and of one for the engine."""
+    filesystem = Passthrough()
+    filesystem.parse(["/mnt", "-o", f"root={written},ro,fsname={written}"], values=filesystem)
+    assert filesystem.root == value
+    given = filesystem.fuse_args.assemble()
+    assert parse_options(given[-1][len("-o") :]) == {"ro": True, "fsname": value}
+
+
 def test_a_mirror_opens_as_many_files_as_it_may() -> None:
     """Not only as many as one program usually opens."""
 

@@ -7,6 +7,7 @@ behaviour there is, or is refused with a reason.
 
 import contextlib
 import enum
+import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 OptionValue = Union[str, bool]
@@ -214,7 +215,7 @@ def parse_options(text: str) -> Dict[str, OptionValue]:
     Raises OptionError.
     """
     options: Dict[str, OptionValue] = {}
-    for item in _split(text):
+    for item in map(unescaped, split(text)):
         name, equals, value = item.partition("=")
         if not item or name.startswith("x-"):  # "x-": comments for other programs, mount(8)
             continue
@@ -303,20 +304,14 @@ def find(name: str) -> Optional[Option]:
     return None
 
 
-def _split(text: str) -> List[str]:
-    items = [""]
-    escaped = False
-    for character in text:
-        if escaped:
-            items[-1] += character
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == ",":
-            items.append("")
-        else:
-            items[-1] += character
-    return items
+def split(text: str) -> List[str]:
+    """Return the words of what follows -o, still with their backslashes; one before a comma keeps that in."""
+    return [match.group(1) for match in re.finditer(r"((?:\\.|[^,])*)(?:,|$)", text, re.DOTALL)]
+
+
+def unescaped(word: str) -> str:
+    """Return a word without the backslashes that were there for what follows them."""
+    return re.sub(r"\\(.?)", r"\1", word, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
