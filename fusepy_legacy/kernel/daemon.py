@@ -56,12 +56,12 @@ class Daemon:
 
 def open_standard_descriptors() -> None:
     """Open /dev/null as 0, 1 and 2 where the starter was given none: `ready` would close our own files."""
-    descriptor = -1
-    while descriptor < 3:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        if descriptor < 3:
-            os.set_inheritable(descriptor, True)
-    os.close(descriptor)
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # as the lowest number that is free: this one
+            os.set_inheritable(opened, True)
 
 
 def _flush() -> None:
