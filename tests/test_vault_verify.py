@@ -1,5 +1,6 @@
 """Verify names each thing that is damaged or differs, and says 26."""
 
+import errno
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Callable
 
 import pytest
 
+from fusepy_legacy.beneath import Beneath
 from fusepy_legacy.crypt.content import BLOCK_SIZE
 from tests.vault_trees import (
     COMMAND,
@@ -58,6 +60,29 @@ def test_a_good_tree_is_good(made: Made, run: Run, plain: Path) -> None:
     outcome = run("verify", "--passfile", made.passfile, "--against", plain, made.root)
     assert outcome == (0, text, [])
     assert run("verify", "-q", "--passfile", made.passfile, made.root) == (0, b"", [])
+
+
+def test_what_may_not_be_read_is_no_damage(
+    tmp_path: Path, made: Made, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not done, which is 11, and in JSON it is apart; so for restore and cat."""
+    refused = made.encrypted(b"d/e/f")
+    opened = Beneath.open
+
+    def open_beneath(self: Beneath, path: str, flags: int, *mode: int) -> int:
+        if path == f"/{refused}" and not flags & os.O_PATH:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(self, path, flags, *mode)
+
+    monkeypatch.setattr(Beneath, "open", open_beneath)
+    key = ["--passfile", made.passfile]
+    outcome = run("verify", "-q", *key, made.root)
+    assert outcome == (11, b"", ["d/e/f: Permission denied"])
+    result = json.loads(run("verify", "--json", *key, made.root).output)
+    assert result["damage"] == []
+    assert result["failed"] == [{"path": "d/e/f", "problem": "Permission denied"}]
+    assert run("restore", "-q", *key, made.root, tmp_path / "copy").code == 11
+    assert run("cat", *key, made.at("d/e/f")).code == 11
 
 
 def test_each_bad_block_is_reported(made: Made, run: Run) -> None:

@@ -20,7 +20,6 @@ from fusepy_legacy.crypt.config import (
 )
 from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.errors import (
-    EXIT_DAMAGE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_ROOT,
@@ -39,7 +38,7 @@ from fusepy_legacy.vault.location import Location, locate
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
 from fusepy_legacy.vault.plain import Plain
-from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError, printable
+from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError, code_of, printable
 from fusepy_legacy.vault.restore import Restore, check_destination
 from fusepy_legacy.vault.speed import measure
 from fusepy_legacy.vault.tree import Entry, Vault
@@ -84,7 +83,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except VaultError as error:
         return _fail(str(error), error.exit_code)
     except Lost as error:
-        return _fail(str(error), EXIT_DAMAGE)
+        return _fail(str(error), code_of(error))
     except CryptError as error:
         return _fail(str(error), EXIT_FAILED)
     except OSError as error:
@@ -314,7 +313,9 @@ def _verify(options: argparse.Namespace) -> int:
             verification.run(source)
     counts = verification.counts()
     if options.json:
-        print(json.dumps({**counts, "damage": [item.members() for item in report.damage]}))
+        damage = [item.members() for item in report.damage]
+        failed = [{"path": os.fsdecode(path), "problem": why} for path, why in report.failures]
+        print(json.dumps({**counts, "damage": damage, "failed": failed}))
     elif not options.quiet:
         text = "{files} files, {directories} directories, {bytes} bytes, {holes} of them holes"
         _summary(text.format(**counts), report)

@@ -5,7 +5,7 @@ from typing import BinaryIO, NoReturn, Optional
 
 from fusepy_legacy.errors import EXIT_DAMAGE
 from fusepy_legacy.vault.listing import TYPES
-from fusepy_legacy.vault.report import Lost, VaultError, printable
+from fusepy_legacy.vault.report import Lost, VaultError, code_of, printable
 from fusepy_legacy.vault.tree import Entry, Vault
 
 _PIECE = 1 << 20
@@ -28,7 +28,7 @@ def write_range(
     try:
         file = vault.open(entry)
     except Lost as error:
-        raise VaultError(f"{name}: {error}", EXIT_DAMAGE)
+        raise VaultError(f"{name}: {error}", code_of(error))
     with file:
         end = file.size if end is None else min(end, file.size)
         position = start

@@ -1,5 +1,6 @@
 """What is wrong with a tree, in words; and how far a long task is."""
 
+import errno
 import os
 import sys
 from contextlib import contextmanager
@@ -7,6 +8,9 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from fusepy_legacy.crypt.errors import BlockError, CryptError
 from fusepy_legacy.errors import EXIT_DAMAGE, EXIT_FAILED
+
+# What is wrong with who reads, or with the machine, and not with what is read.
+_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class VaultError(Exception):
@@ -19,6 +23,12 @@ class VaultError(Exception):
 
 class Lost(Exception):
     """Something of the tree cannot be read; `str()` says why, without naming what it is."""
+
+
+def code_of(why: Any) -> int:
+    """Return the exit code for what cannot be read: 26, or 11 when that is no damage of the tree."""
+    cause = why.__cause__ if isinstance(why, Lost) else None
+    return EXIT_FAILED if isinstance(cause, OSError) and cause.errno in _NO_DAMAGE else EXIT_DAMAGE
 
 
 @contextmanager
@@ -58,8 +68,21 @@ class Report:
         self.failures: List[Tuple[bytes, str]] = []
         self._say = say
 
-    def damaged(self, path: bytes, stored: bytes, why: Any, block: Optional[int] = None) -> None:
-        """Take note of a damage of the tree; `why` is an exception or a text."""
+    def damaged(
+        self,
+        path: bytes,
+        stored: bytes,
+        why: Any,
+        block: Optional[int] = None,
+        error: Optional[Lost] = None,
+    ) -> None:
+        """Take note of a damage of the tree; `why` is an exception or a text, made of `error` then.
+
+        What may not be read, or not now, is no damage.
+        """
+        if code_of(error or why) != EXIT_DAMAGE:
+            self.failed(path, str(why))
+            return
         damage = Damage(path, stored, block, str(why))
         self.damage.append(damage)
         names = f"{printable(path or b'/')} ({printable(stored or b'/')})"

@@ -25,9 +25,8 @@ from fusepy_legacy.crypt.names import (
     is_long_name,
     is_valid_name,
 )
-from fusepy_legacy.errors import EXIT_DAMAGE
 from fusepy_legacy.vault.files import EncryptedFile
-from fusepy_legacy.vault.report import Lost, Report, VaultError, printable, reading
+from fusepy_legacy.vault.report import Lost, Report, VaultError, code_of, printable, reading
 
 _SMALL_FILE_MAX = 4096  # a directory IV has 16 bytes, a companion at most 344
 
@@ -95,7 +94,7 @@ class Vault:
                 try:
                     found = self.child(entry, name)
                 except Lost as error:
-                    problem = VaultError(str(error), EXIT_DAMAGE)
+                    problem = VaultError(str(error), code_of(error))
                 if found is None and not self._is_internal(entry, name):
                     found = self._entry(entry, name, name)
             if found is None:
@@ -125,11 +124,12 @@ class Vault:
         except Lost as error:
             report.damaged(directory.path, directory.stored, error)
             return entries
-        iv, problem = DETERMINISTIC_IV, None
+        iv = DETERMINISTIC_IV
+        problem: Optional[Lost] = None
         try:
             iv = self.directory_iv(directory)
         except Lost as error:
-            problem = str(error)
+            problem = error
         for stored in sorted(listed):
             if is_companion(stored) and not self.config.plaintext_names:
                 stored = stored[: -len(COMPANION_SUFFIX)]
@@ -139,12 +139,12 @@ class Vault:
                 continue
             name, whole = stored, _join(directory.stored, stored)
             try:
-                if problem:
-                    raise Lost(problem)
+                if problem is not None:
+                    raise Lost(str(problem)) from problem.__cause__
                 name = self.decrypt_name(directory, stored, iv)
             except Lost as error:
                 path = _join(directory.path, name)
-                report.damaged(path, whole, f"its name is lost: {error}")
+                report.damaged(path, whole, f"its name is lost: {error}", error=error)
             try:
                 with reading():
                     entry = self._entry(directory, name, stored)
@@ -202,11 +202,11 @@ class Vault:
                             self._add_attribute(attributes, path, stored)
                     except Lost as error:
                         why = f"the attribute {printable(stored)}: {error}"
-                        report.damaged(entry.path, entry.stored, why)
+                        report.damaged(entry.path, entry.stored, why, error=error)
         except Lost as error:
             cause = error.__cause__
             if not (isinstance(cause, OSError) and cause.errno == errno.EOPNOTSUPP):
-                report.damaged(entry.path, entry.stored, f"the attributes: {error}")
+                report.damaged(entry.path, entry.stored, f"the attributes: {error}", error=error)
         return attributes
 
     def _add_attribute(self, attributes: Dict[bytes, bytes], path: str, stored: bytes) -> None:
@@ -243,7 +243,7 @@ class Vault:
             with reading():
                 return check_directory_iv(self._small_file(directory, DIRECTORY_IV_FILE))
         except Lost as error:
-            raise Lost(f"{os.fsdecode(DIRECTORY_IV_FILE)}: {error}") from None
+            raise Lost(f"{os.fsdecode(DIRECTORY_IV_FILE)}: {error}") from error.__cause__
 
     def encrypt_name(self, directory: Entry, name: bytes) -> bytes:
         """Return what a plain name is called on the disk; raises `Lost` and `UnencryptableName`."""
