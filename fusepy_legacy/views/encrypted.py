@@ -220,9 +220,8 @@ class EncryptedView(KeyedView):
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._seen: Dict[Tuple[int, int], _Version] = {}
-        self._cached = (
-            _SETTLED  # seconds that the kernel may have kept a file's attributes, at most
-        )
+        # Seconds that the kernel may have kept a file's attributes, at most.
+        self._cached = _SETTLED
         self.open_sizes = OpenSizes()
         self._custom_config = False
         self.parser.add_option(
