@@ -24,7 +24,7 @@ from fusepy_legacy.crypt.content import (
     ContentCipher,
 )
 from fusepy_legacy.crypt.errors import AuthenticationFailed, InvalidHeader, OutOfRange
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 from fusepy_legacy.views.content_file import (
     FALLOC_PUNCH_HOLE,
     FALLOC_ZERO_RANGE,

@@ -13,13 +13,13 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
+from fusepy_legacy import secrecy
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create
 from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.reverse import hard_link_path
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.vault.config_file import write_config
-from fusepy_legacy.views import secrecy
 from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView, Listed
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.virtual import resized

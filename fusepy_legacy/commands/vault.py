@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Callable, List, NoReturn, Optional, Tuple
 
-from fusepy_legacy import __version__
+from fusepy_legacy import __version__, secrecy
 from fusepy_legacy.crypt.config import (
     AESSIV_FLAG,
     DIRIV,
@@ -43,7 +43,6 @@ from fusepy_legacy.vault.restore import Restore, check_destination
 from fusepy_legacy.vault.speed import measure
 from fusepy_legacy.vault.tree import Entry, Vault
 from fusepy_legacy.vault.verify import Verification
-from fusepy_legacy.views import secrecy
 
 PROGRAM = "fusepy-vault"
 DESCRIPTION = """Work with encrypted trees in the gocryptfs format, without mounting them.

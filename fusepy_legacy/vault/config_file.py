@@ -18,6 +18,7 @@ from fusepy_legacy.crypt.config import (
 from fusepy_legacy.crypt.errors import CryptError, UnsupportedConfig
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, NAME_MAX, new_directory_iv
 from fusepy_legacy.errors import EXIT_CONFIG, EXIT_CONFIG_WRITE, EXIT_ROOT, EXIT_USAGE
+from fusepy_legacy.reading import read_regular
 from fusepy_legacy.vault.location import Location
 from fusepy_legacy.vault.report import VaultError
 
@@ -25,11 +26,7 @@ from fusepy_legacy.vault.report import VaultError
 def read_config(location: Location) -> Config:
     """Return the tree's config; raises VaultError (23)."""
     try:
-        descriptor = os.open(location.config_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise VaultError(f"{location.config_file}: not a regular file", EXIT_CONFIG)
-            return parse(file.read(CONFIG_SIZE_MAX + 1))
+        return parse(read_regular(location.config_file, CONFIG_SIZE_MAX + 1))
     except OSError as error:
         raise VaultError(f"{location.config_file}: {error.strerror}", EXIT_CONFIG)
     except CryptError as error:

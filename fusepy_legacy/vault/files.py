@@ -11,7 +11,7 @@ from fusepy_legacy.crypt.content import (
     parse_header,
 )
 from fusepy_legacy.crypt.errors import BlockError
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 from fusepy_legacy.vault.report import why_not
 
 PIECE = 256  # blocks that are read and decrypted at once: 1 MiB

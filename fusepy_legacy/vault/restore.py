@@ -18,7 +18,7 @@ from typing import DefaultDict, Dict, List, Optional, Set, Tuple
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 from fusepy_legacy.vault.parts import (
     DAMAGED_MODE,
     Place,

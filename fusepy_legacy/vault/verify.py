@@ -6,7 +6,7 @@ from typing import Dict, Optional
 
 from fusepy_legacy.crypt.config import REVERSE_CONFIG_FILE
 from fusepy_legacy.crypt.content import BLOCK_SIZE
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 from fusepy_legacy.vault.files import EncryptedFile
 from fusepy_legacy.vault.plain import Plain
 from fusepy_legacy.vault.report import Lost, Progress, Report

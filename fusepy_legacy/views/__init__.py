@@ -13,5 +13,4 @@ stored_paths        plain paths to descriptors in an encrypted tree
 stored_directories  encrypted directories made, listed, removed
 long_names          the companions of names that are hashed on the disk
 keyed               what both views share: options, the config, the keys, the end when idle
-secrecy             keeping keys out of core dumps, other processes and swap
 """

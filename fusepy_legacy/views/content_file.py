@@ -29,7 +29,7 @@ from fusepy_legacy.crypt.content import (
     parse_header,
 )
 from fusepy_legacy.crypt.errors import BlockError, InvalidHeader
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 
 FALLOC_KEEP_SIZE = 0x01  # linux/falloc.h
 FALLOC_PUNCH_HOLE = 0x02

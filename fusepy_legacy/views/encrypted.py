@@ -20,7 +20,7 @@ from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES, NameCipher
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.options import MountArguments
-from fusepy_legacy.pread import read_fully
+from fusepy_legacy.reading import read_fully
 from fusepy_legacy.root import Root
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView

@@ -4,12 +4,12 @@ import errno
 import functools
 import logging
 import os
-import stat
 import sys
 import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence
 
+from fusepy_legacy import secrecy
 from fusepy_legacy.crypt.config import CONFIG_SIZE_MAX, Config, parse
 from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.errors import EXIT_CONFIG, EXIT_USAGE, MountError
@@ -17,7 +17,7 @@ from fusepy_legacy.kernel.memory import collect_seldom
 from fusepy_legacy.kernel.operations import unwrapped
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.passthrough import Passthrough
-from fusepy_legacy.views import secrecy
+from fusepy_legacy.reading import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class KeyedView(Passthrough):
         chosen = self.config_file
         self.config_file = os.path.abspath(chosen or self.default_config())
         try:
-            self.config = parse(read_config(self.config_file))
+            self.config = parse(read_regular(self.config_file, CONFIG_SIZE_MAX + 1))
         except OSError as error:
             hint = f"; {self.config_hint}" if error.errno == errno.ENOENT and not chosen else ""
             raise MountError(f"{self.config_file}: {error.strerror}{hint}", EXIT_CONFIG) from error
@@ -150,12 +150,3 @@ class KeyedView(Passthrough):
                     return
                 remaining = min(limit, 1.0)
             time.sleep(min(max(remaining, 0.01), _NAP))
-
-
-def read_config(path: str) -> bytes:
-    """Return a config file's bytes, CONFIG_SIZE_MAX + 1 at most. OSError; EINVAL for no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        return file.read(CONFIG_SIZE_MAX + 1)

@@ -9,11 +9,11 @@ import os
 import stat
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
-from fusepy_legacy.crypt.config import CONFIG_FILE, Config
+from fusepy_legacy.crypt.config import CONFIG_FILE, CONFIG_SIZE_MAX, Config
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, is_companion
 from fusepy_legacy.kernel.attributes import with_size
+from fusepy_legacy.reading import read_regular
 from fusepy_legacy.views.identity import made_inode
-from fusepy_legacy.views.keyed import read_config
 from fusepy_legacy.views.names import Names
 
 CONFIG_PATH = "/" + os.fsdecode(CONFIG_FILE)
@@ -94,7 +94,7 @@ class VirtualFiles:
             yield Entry(CONFIG_PATH[1:], made_inode(os.fsencode(CONFIG_PATH)))
 
     def _config(self, config_file: str) -> VirtualFile:
-        content = read_config(config_file)
+        content = read_regular(config_file, CONFIG_SIZE_MAX + 1)
         status = os.stat(config_file)
         return _virtual(CONFIG_PATH, status, content, stat.S_IMODE(status.st_mode) | stat.S_IFREG)
 
