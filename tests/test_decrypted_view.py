@@ -153,6 +153,17 @@ def test_truncating_opens_empty_the_plaintext(tree: Tree) -> None:
         assert tree.view.beneath.stat("/file").st_size == 0
 
 
+def test_a_new_file_is_not_cut(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creating with O_TRUNC cuts what was there, and nothing else: ext4 would write it out at close(2)."""
+    cut: List[int] = []
+    monkeypatch.setattr(os, "ftruncate", lambda descriptor, size: cut.append(size))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    tree.write("/file", flags=os.O_TRUNC)
+    assert not cut
+    tree.open("/file", flags, 0o644).release(0)
+    assert cut == [0]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_only_be_written_is_written(tree: Tree) -> None:
     """Its owner writes a part of a block, though its mode is 0200, which stays."""

@@ -66,7 +66,9 @@ class DecryptedFile(PassthroughFile):
         self._appends = appends
         try:
             self.content = self.filesystem.content_of(self.fd)
-            if truncates:
+            # A new file is empty. Cutting it all the same makes ext4 write it out when it is closed, as
+            # something that replaces what was there (fs/ext4/inode.c, EXT4_STATE_DA_ALLOC_CLOSE).
+            if truncates and not (mode and os.fstat(self.fd).st_size == 0):
                 self.content.truncate(0)
         except BaseException:
             self.release(flags)
