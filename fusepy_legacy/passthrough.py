@@ -19,6 +19,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Union
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Held
 from fusepy_legacy.binding import fuse
+from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE, MountError
 from fusepy_legacy.filesystem import Filesystem
 from fusepy_legacy.identity import ActingAs
@@ -232,14 +233,9 @@ class PassthroughDirectory(_Opened):
         self.stream = self.filesystem.beneath.opendir(path)
         self.keep_cache = self.filesystem.watch
 
-    def readdir(self, offset: int) -> Iterator[Any]:
-        """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
-        for name, ino, kind, following in self.stream.entries(offset):
-            entry = fuse.Direntry(name)
-            entry.ino = ino
-            entry.type = kind
-            entry.offset = following
-            yield entry
+    def readdir(self, offset: int) -> Iterator[Dirent]:
+        """Yield each entry from `offset` on, with what a `fuse.Direntry` has: getdents(2)."""
+        return self.stream.entries(offset)
 
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, also of a directory without a name: fstat(2)."""

@@ -18,9 +18,10 @@ from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create
 from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.reverse import hard_link_path
+from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.vault.config_file import write_config
-from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView, Listed
+from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.virtual import resized
 from tests.children import in_child
@@ -56,7 +57,7 @@ def shown(view: EncryptedView, name: str, directory: str = "/") -> str:
     return f"{directory.rstrip('/')}/{stored}"
 
 
-def entries(opened: Any, offset: int = 0) -> List[Listed]:
+def entries(opened: Any, offset: int = 0) -> List[Dirent]:
     """Return a directory's entries without . and .."""
     return [entry for entry in opened.readdir(offset) if entry.name not in (".", "..")]
 

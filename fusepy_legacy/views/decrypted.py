@@ -22,6 +22,7 @@ from fusepy_legacy.crypt.content import ContentCipher
 from fusepy_legacy.crypt.errors import CryptError, OutOfRange, UnencryptableName
 from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target, encrypt_target
 from fusepy_legacy.crypt.names import ATTRIBUTE_PREFIX, PLAIN_ATTRIBUTES, NameCipher
+from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.kernel.context import current
@@ -148,16 +149,17 @@ class DecryptedDirectory(PassthroughDirectory):
             raise
         self._stored: Dict[str, str] = {}  # the entry listed last, whose attributes may be wanted
 
-    def readdir(self, offset: int) -> Iterator[Any]:
-        """Yield a `fuse.Direntry` for each entry from `offset` on: getdents(2)."""
+    def readdir(self, offset: int) -> Iterator[Dirent]:
+        """Yield each entry from `offset` on under its plain name: getdents(2)."""
         for entry in super().readdir(offset):
-            if entry.name not in (".", ".."):
-                name = self._names.plain(entry.name)
-                if name is None:
-                    continue
-                self._stored = {name: entry.name}
-                entry.name = name
-            yield entry
+            stored, ino, kind, following = entry
+            if stored in (".", ".."):
+                yield entry
+                continue
+            name = self._names.plain(stored)
+            if name is not None:
+                self._stored = {name: stored}
+                yield Dirent(name, ino, kind, following)
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""

@@ -18,6 +18,7 @@ from fusepy_legacy.crypt.content import ContentCipher
 from fusepy_legacy.crypt.errors import CryptError, UnencryptableName, UnsupportedConfig
 from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES, NameCipher
+from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.reading import read_fully
@@ -136,10 +137,10 @@ class EncryptedDirectory:
         self.directory = view.beneath.opendir(plain)
         self._stat, self._shown_status = self.directory.stat, view.shown_status
 
-    def readdir(self, offset: int) -> Iterator["Listed"]:
+    def readdir(self, offset: int) -> Iterator[Dirent]:
         """Yield what is in the directory, from `offset` on."""
         for position, (name, inode) in enumerate(self._virtual[offset:], offset + 1):
-            yield Listed(name, inode, stat.S_IFREG, position)
+            yield Dirent(name, inode, stat.S_IFREG, position)
         first = len(self._virtual)
         number, skip = divmod(max(offset - first, 0), 2)
         if number >= len(self._begins):
@@ -150,7 +151,7 @@ class EncryptedDirectory:
         """Close the plain directory."""
         self.directory.close()
 
-    def _plain_entries(self, number: int, skip: bool, first: int) -> Iterator["Listed"]:
+    def _plain_entries(self, number: int, skip: bool, first: int) -> Iterator[Dirent]:
         """Yield from the plain entry with this number on; `skip`: its companion only."""
         view, begins = self.filesystem, self._begins
         names, prefix = view.names, self._prefix
@@ -172,12 +173,12 @@ class EncryptedDirectory:
                 hashed = shown.startswith(HASHED) and encrypted
                 if not skip:
                     self._last = (shown, name)
-                    yield Listed(shown, inode, kind, position - hashed)
+                    yield Dirent(shown, inode, kind, position - hashed)
                 skip = False
                 if hashed:
                     shown = f"{shown}.name"
                     inode = made_inode(os.fsencode(prefix + shown))
-                    yield Listed(shown, inode, stat.S_IFREG, position)
+                    yield Dirent(shown, inode, stat.S_IFREG, position)
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes."""
@@ -185,18 +186,6 @@ class EncryptedDirectory:
         if name != shown:
             return self.filesystem.getattr(self._prefix + name)
         return self._shown_status(self._stat(plain_name))
-
-
-class Listed:
-    """An entry of a listing: what `fuse.Direntry` holds, made faster."""
-
-    __slots__ = ("name", "ino", "type", "offset")
-
-    def __init__(self, name: str, ino: int, kind: int, offset: int) -> None:
-        self.name = name
-        self.ino = ino
-        self.type = kind
-        self.offset = offset
 
 
 class EncryptedView(KeyedView):
