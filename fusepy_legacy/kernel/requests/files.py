@@ -50,15 +50,19 @@ def _open_path(
         if not certain and not _is_there(engine, node, path):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
         raise
+    status = None
     try:
-        if kept and not _is_of_node(engine, node, path, value):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if kept and node.file_id is not None and engine.operations.fgetattr is not None:
+            status = _status_of(engine, path, value, True)
+            if not _is_of_node(engine, node, status):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if open_flags & abi.OPEN_KILL_SUIDGID:
             metadata.kill_privileges(engine, node, None)
+            status = None
     except BaseException:
         _take_back(engine, path, flags, value, kept)
         raise
-    return _opened(engine, engine.handles.add(node, value, kept, str(path), flags))
+    return _opened(engine, engine.handles.add(node, value, kept, str(path), flags), status)
 
 
 def _call_opener(engine: "Engine", handler: Callback, path: str, flags: int, *mode: int) -> Any:
@@ -86,14 +90,11 @@ def _is_there(engine: "Engine", node: Node, path: str) -> bool:
     return node.file_id is None or engine.file_id(status) == node.file_id
 
 
-def _is_of_node(engine: "Engine", node: Node, path: str, value: Any) -> bool:
-    """Tell whether an opened file is the node's, as far as the filesystem can tell files apart.
+def _is_of_node(engine: "Engine", node: Node, status: Any) -> bool:
+    """Tell whether an opened file of this status is the node's.
 
     The kernel asks for regular files only; a fifo may have been given the number of one that is gone.
     """
-    if node.file_id is None or engine.operations.fgetattr is None:
-        return True
-    status = _status_of(engine, path, value, True)
     return engine.file_id(status) == node.file_id and stat.S_ISREG(int(status.st_mode))
 
 
@@ -106,12 +107,13 @@ def create(
     mode = names.new_mode(engine, mode, umask)
     value, kept = _result(_call_opener(engine, handler, path, flags, mode))
     try:
-        node, entry = engine.found(parent, name, _status_of(engine, path, value, kept))
+        status = _status_of(engine, path, value, kept)
+        node, entry = engine.found(parent, name, status)
     except BaseException:
         _take_back(engine, path, flags, value, kept)
         raise
     handle = engine.handles.add(node, value, kept, path, flags)
-    return entry + _opened(engine, handle)
+    return entry + _opened(engine, handle, status)
 
 
 def tmpfile(
@@ -131,7 +133,7 @@ def tmpfile(
         raise
     node = engine.nodes.anonymous(engine.file_id(status))
     handle = engine.handles.add(node, value, kept, path, flags)
-    return engine.pack_entry(node, attributes) + _opened(engine, handle)
+    return engine.pack_entry(node, attributes) + _opened(engine, handle, status)
 
 
 def _take_back(engine: "Engine", path: str, flags: int, value: Any, kept: bool) -> None:
@@ -159,10 +161,13 @@ def _result(result: Any) -> Tuple[Any, bool]:
     return None, False
 
 
-def _opened(engine: "Engine", handle: Handle) -> bytes:
-    """Count an open, decide who does its input and output, and return OPEN_OUT."""
+def _opened(engine: "Engine", handle: Handle, status: Any) -> bytes:
+    """Count an open, decide who does its input and output, and return OPEN_OUT.
+
+    `status` is the open file's, None where nobody has asked for it yet.
+    """
     flags = _open_flags(engine, handle)
-    backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle)
+    backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle, status)
     if backing_id:
         handle.backed = True
         flags = abi.FOPEN_PASSTHROUGH
@@ -170,7 +175,7 @@ def _opened(engine: "Engine", handle: Handle) -> bytes:
     return abi.OPEN_OUT.pack(handle.number, flags, backing_id)
 
 
-def _backing_id(engine: "Engine", handle: Handle) -> int:
+def _backing_id(engine: "Engine", handle: Handle, status: Any) -> int:
     """Return the backing id for kernel I/O, 0 when the file object is to be asked.
 
     A file with set-user-id or set-group-id is not for kernel I/O: with HANDLE_KILLPRIV_V2 the kernel leaves
@@ -188,8 +193,8 @@ def _backing_id(engine: "Engine", handle: Handle) -> int:
     descriptor = call(backing, *handle.arguments)
     if descriptor is None:
         return 0
-    privileged = os.fstat(descriptor).st_mode & (stat.S_ISUID | stat.S_ISGID)
-    if privileged and not backings.is_shared(handle.node):
+    mode = os.fstat(descriptor).st_mode if status is None else int(status.st_mode)
+    if mode & (stat.S_ISUID | stat.S_ISGID) and not backings.is_shared(handle.node):
         return 0
     return backings.opened(handle.node, descriptor)
 
