@@ -28,6 +28,7 @@ FLOORS = {
     "binding": "filesystem",
     "inodes": "filesystem",
     "root": "passthrough",
+    "rooted": "passthrough",
     "roots": "passthrough",
     "roots_file": "passthrough",
 }
