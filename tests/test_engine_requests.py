@@ -57,7 +57,7 @@ def test_every_row_has_a_test_of_its_bytes(row: requests.Row) -> None:
 
 
 def test_init_agrees_on_the_protocol() -> None:
-    """The kernel's readahead, and what the engine itself can do; fsinit is called."""
+    """How far to read ahead, and what the engine itself can do; fsinit is called."""
     kernel = Kernel(fsinit=None)
     answer = kernel.sends(
         26,  # FUSE_INIT
@@ -72,7 +72,7 @@ def test_init_agrees_on_the_protocol() -> None:
     assert answer == reply(
         u32(7),  # major
         u32(45),  # minor
-        u32(131072),  # max_readahead
+        u32(524288),  # max_readahead
         u32(
             1 << 0  # FUSE_ASYNC_READ
             | 1 << 4  # FUSE_EXPORT_SUPPORT

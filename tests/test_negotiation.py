@@ -291,11 +291,10 @@ def test_max_write(options: Dict[str, Any], max_write: int, max_pages: int) -> N
     assert (agreed.max_write, agreed.max_pages) == (max_write, max_pages)
 
 
-def test_max_readahead_is_the_lower_of_both() -> None:
-    """The kernel's, unless the option is less."""
-    assert agree(Kernel(), max_readahead=65536).max_readahead == 65536
+def test_max_readahead_is_the_option() -> None:
+    """Or what a mount is widened to; the kernel never takes more than the mount has (process_init_reply)."""
+    assert agree(Kernel(), max_readahead=65536).max_readahead == 524288
     assert agree(Kernel({"max_readahead": "4096"})).max_readahead == 4096
-    assert agree(Kernel({"max_readahead": "999999"})).max_readahead == 131072
 
 
 def test_background_requests() -> None:

@@ -12,6 +12,7 @@ import subprocess
 from typing import Dict, List, Union
 
 from fusepy_legacy.kernel import options as option_table
+from fusepy_legacy.kernel.negotiation import READAHEAD
 from fusepy_legacy.kernel.options import Kind
 
 # linux/mount.h: what each flag option sets and clears.
@@ -33,7 +34,6 @@ _FLAGS = {
     "noatime": (_MS_NOATIME, 0),
 }
 _MNT_DETACH = 2
-_READAHEAD_KB = 512
 
 _Options = Dict[str, Union[str, bool]]
 
@@ -173,7 +173,7 @@ def _widen_readahead(device: str) -> None:
     """
     with contextlib.suppress(OSError):
         with open(f"/sys/class/bdi/{device}/read_ahead_kb", "w") as setting:
-            setting.write(str(_READAHEAD_KB))
+            setting.write(str(READAHEAD // 1024))
 
 
 def _libc() -> ctypes.CDLL:

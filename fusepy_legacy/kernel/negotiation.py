@@ -11,6 +11,9 @@ from fusepy_legacy.kernel import abi
 
 PAGE_SIZE = 4096
 MAX_WRITE = 1048576  # 256 pages, the kernel's own limit without fs.fuse.max_pages_limit
+# Bytes. The kernel takes the lower of this and what the mount has by now (fs/fuse/inode.c,
+# process_init_reply), which may be more than what it had when the kernel sent INIT: mounting.py.
+READAHEAD = 524288
 _MAX_WRITE_BEFORE_MAX_PAGES = 131072  # 32 pages: fs/fuse/fuse_i.h, FUSE_DEFAULT_MAX_PAGES_PER_REQ
 OLDEST_MINOR = 23  # Linux 3.15: the first with INIT_OUT as long as today's
 
@@ -98,9 +101,7 @@ def negotiate(
         *abi.InitOut(
             major=abi.KERNEL_VERSION,
             minor=minor,
-            max_readahead=min(
-                request.max_readahead, int(options.get("max_readahead", request.max_readahead))
-            ),
+            max_readahead=int(options.get("max_readahead", READAHEAD)),
             flags=flags & 0xFFFFFFFF,
             max_background=max_background,
             congestion_threshold=int(options.get("congestion_threshold", max_background * 3 // 4)),

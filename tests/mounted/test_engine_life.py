@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Set
+from typing import Callable, Iterator, List, Sequence, Set
 
 import pytest
 
@@ -69,6 +69,20 @@ def test_appending_can_be_switched_off_and_on(engine: str, sides: Sides, option:
             fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
             assert os.write(descriptor, b"c") == 1
     assert (sides.backing / "file").read_bytes() == b"012ab56789c"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may widen it")
+@pytest.mark.parametrize(
+    ("options", "kibibytes"), [((), 512), (("max_readahead=65536",), 64)], ids=["default", "option"]
+)
+def test_how_far_the_kernel_reads_ahead(
+    engine: str, sides: Sides, options: Sequence[str], kibibytes: int
+) -> None:
+    """512 KiB, more than the kernel gives every filesystem, or what -o max_readahead says."""
+    with passthrough(sides.backing, sides.mount, *options, engine=engine):
+        device = os.stat(str(sides.mount)).st_dev
+        setting = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+        assert int(Path(setting).read_text()) == kibibytes
 
 
 # Beginning and ending
