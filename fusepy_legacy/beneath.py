@@ -56,6 +56,10 @@ class Held(str):
         held.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC)
         return held
 
+    def name(self) -> str:
+        """Return what the file is called from its own descriptor: "." for a directory, else ""."""
+        return "." if stat.S_ISDIR(os.fstat(self.descriptor).st_mode) else ""
+
     def close(self) -> None:
         """Let the file go."""
         os.close(self.descriptor)
@@ -161,6 +165,8 @@ class Beneath:
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes, a symlink's its own (lstat(2))."""
+        if isinstance(path, Held):
+            return os.fstat(path.descriptor)
         directory, relative = self._locate(path)
         head, slash, name = relative.rpartition("/")
         if name == "..":
@@ -176,8 +182,11 @@ class Beneath:
     def parent(self, path: str) -> Parent:
         """Return a context manager that gives the descriptor of the file's directory, and its name there.
 
-        The root, and a directory that the mount covers, are "." in themselves.
+        The root, a directory that the mount covers, and a held one are "." in themselves. A held symlink
+        is "" (readlink(2)).
         """
+        if isinstance(path, Held):
+            return Parent(path.descriptor, path.name(), self)
         directory, relative = self._locate(path)
         head, slash, name = relative.rpartition("/")
         if name == "..":

@@ -306,8 +306,8 @@ class Passthrough(Rooted):
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """Set owner and group, -1 leaves one as it is: lchown(2)."""
-        with self.beneath.parent(path, change=True) as (directory, name):
-            os.chown(name, _chown_id(uid), _chown_id(gid), dir_fd=directory, follow_symlinks=False)
+        with self.beneath.reference(path, change=True) as reference:
+            os.chown(reference, _chown_id(uid), _chown_id(gid))
 
     def truncate(self, path: str, length: int) -> None:
         """Cut or extend a file that need not be open: truncate(2)."""
@@ -320,8 +320,8 @@ class Passthrough(Rooted):
 
     def utimensat(self, path: str, atime: Any, mtime: Any) -> None:
         """Set the times, where `tv_nsec` may also be UTIME_NOW or UTIME_OMIT: utimensat(2)."""
-        with self.beneath.parent(path, change=True) as (directory, name):
-            syscalls.utimensat(directory, name, atime, mtime)
+        with self.beneath.reference(path, change=True) as reference:
+            syscalls.utimensat(reference, atime, mtime)
 
     def statfs(self, path: str = "/") -> os.statvfs_result:
         """Return size and room of the filesystem underneath a path: statvfs(3)."""

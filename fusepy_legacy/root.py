@@ -135,12 +135,14 @@ class Root(Beneath):
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes as the mount shows them."""
         status = super().stat(path)
-        if self.hides:
+        if self.hides and not isinstance(path, Held):
             self._check_status(path, status)
         if status.st_dev == self.device:
             if self._as_it_is:
                 return status
             return numbered(status, status.st_ino ^ self.bits, self._device)
+        if isinstance(path, Held):
+            return self.shown(status, path.descriptor)
         descriptor = super().open(path, os.O_PATH)
         try:
             return self.shown(status, descriptor)

@@ -28,7 +28,7 @@ CAP_FSETID = 4
 CLONE_FS = 0x200  # linux/sched.h
 _OPEN_HOW = struct.Struct("QQQ")  # linux/openat2.h
 _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)  # version 3, the calling thread
-_AT_SYMLINK_NOFOLLOW = 0x100  # linux/fcntl.h
+_AT_FDCWD = -100  # linux/fcntl.h
 
 
 class _Numbers(NamedTuple):
@@ -174,11 +174,10 @@ class Timestamp(NamedTuple):
     tv_nsec: int
 
 
-def utimensat(directory: int, name: str, atime: Timestamp, mtime: Timestamp) -> None:
-    """Set the times of `name` in `directory`, not following a symlink (utimensat(2))."""
-    times = _timespecs(atime, mtime)
-    if _calls().utimensat(directory, os.fsencode(name), times, _AT_SYMLINK_NOFOLLOW) < 0:
-        _fail(name)
+def utimensat(path: str, atime: Timestamp, mtime: Timestamp) -> None:
+    """Set the times of the file that a path leads to (utimensat(2))."""
+    if _calls().utimensat(_AT_FDCWD, os.fsencode(path), _timespecs(atime, mtime), 0) < 0:
+        _fail(path)
 
 
 def futimens(descriptor: int, atime: Timestamp, mtime: Timestamp) -> None:

@@ -617,7 +617,23 @@ def test_a_held_path_leads_to_its_file_without_the_name(
     file.write_bytes(OUTSIDE)
     assert read_descriptor(beneath.open(held, os.O_RDONLY)) == INSIDE
     assert read_reference(beneath, held) == INSIDE
+    assert beneath.stat(held).st_nlink == 0
     held.close()
+
+
+def test_a_held_directory_and_a_held_symlink_need_no_name(beneath: Beneath, root: Path) -> None:
+    """As parents, they lead to themselves: "." and "" from their own descriptors."""
+    (root / "gone").mkdir()
+    (root / "way").symlink_to("nowhere")
+    directory, link = beneath.hold("/gone"), beneath.hold("/way")
+    (root / "gone").rmdir()
+    (root / "way").unlink()
+    with beneath.parent(directory) as (descriptor, name):
+        assert stat.S_ISDIR(os.stat(name, dir_fd=descriptor).st_mode)
+    with beneath.parent(link) as (descriptor, name):
+        assert os.readlink(name, dir_fd=descriptor) == "nowhere"
+    directory.close()
+    link.close()
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])

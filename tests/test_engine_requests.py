@@ -384,8 +384,63 @@ def test_a_replaced_file_is_held_unless_it_has_another_name(linked: bool) -> Non
 class Held(str):
     """What the filesystem's hold returns."""
 
+    closed = False
+
     def close(self) -> None:
-        """Nothing is open."""
+        """Take note of it."""
+        self.closed = True
+
+
+def removed(kernel: Kernel, opcode: int) -> int:
+    """Look a name up and remove it; return its node."""
+    node = kernel.looks_up("name")
+    assert error_of(kernel.sends(opcode, b"name\0")) == 0
+    kernel.calls()
+    return node
+
+
+@pytest.mark.parametrize(
+    ("opcode", "mode", "taker"),
+    [(10, 0o010600, "unlink"), (10, 0o140700, "unlink"), (11, 0o040700, "rmdir")],
+    ids=["fifo", "socket", "directory"],
+)
+def test_what_the_kernel_uses_without_a_request_is_held(opcode: int, mode: int, taker: str) -> None:
+    """Its path leads to it without a name, until the kernel forgets it."""
+    held = Held("/name")
+    shown = status(mode, ino=10)
+    kernel = Kernel({"use_ino": True}, getattr=shown, hold=held, **{taker: None})
+    node = removed(kernel, opcode)
+    assert error_of(kernel.sends(3, u32(0) + u32(0) + u64(0), node=node)) == 0
+    assert [call[1] is held for call in kernel.calls()] == [True]
+    kernel.sends(2, u64(1), node=node)
+    assert held.closed
+
+
+def test_a_regular_file_is_not_held_when_it_is_unlinked() -> None:
+    """Its room is free at once; the kernel tells of each one that is open."""
+    kernel = Kernel({"use_ino": True}, getattr=FILE, unlink=None, hold=Held("/name"))
+    node = kernel.looks_up("name")
+    kernel.sends(10, b"name\0")
+    assert [call[0] for call in kernel.calls()] == ["unlink"]
+    assert error_of(kernel.sends(3, u32(0) + u32(0) + u64(0), node=node)) == errno.ESTALE
+
+
+def test_what_could_not_be_removed_is_let_go() -> None:
+    """It still has its name."""
+    held = Held("/name")
+    kernel = Kernel({"use_ino": True}, getattr=DIRECTORY, rmdir=-errno.ENOTEMPTY, hold=held)
+    kernel.looks_up("name")
+    assert error_of(kernel.sends(11, b"name\0")) == errno.ENOTEMPTY
+    assert held.closed
+
+
+def test_what_is_held_goes_with_the_engine() -> None:
+    """Not every kernel forgets all before the end."""
+    held = Held("/name")
+    kernel = Kernel({"use_ino": True}, getattr=DIRECTORY, rmdir=None, hold=held)
+    removed(kernel, 11)
+    kernel.engine.close()
+    assert held.closed
 
 
 def test_mkdir_makes_a_directory() -> None:

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import logging
 import os
+import stat
 import struct
 import sys
 import time
@@ -57,6 +58,8 @@ _REPLY_HEADER_SIZE = abi.OUT_HEADER.size
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = "surrogateescape"
 _ERRNO_END = 512  # from here on the kernel's own: linux/errno.h, ERESTARTSYS
+_TYPE = 0o170000  # S_IFMT, inode(7)
+_SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 _FOREVER = float(1 << 63)  # seconds; the fields have 64 bits
 _TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
 
@@ -219,6 +222,11 @@ class Engine:
             except Exception:
                 logger.exception("closing what was opened for an interrupted request failed")
 
+    def close(self) -> None:
+        """Let go of what is held, after the last request."""
+        while self.held:
+            self.held.popitem()[1].close()
+
     # What the functions that serve requests share.
 
     def groups(self) -> Optional[Sequence[int]]:
@@ -229,11 +237,16 @@ class Engine:
         return supplementary_groups(extensions) if extensions else ()
 
     def path(self, node: Node) -> str:
-        """Return a node's path; ESTALE when it has no name any more: the kernel looks the name up again."""
-        path = self.nodes.path(node)
+        """Return a node's path; ESTALE when none leads there any more: the kernel looks the name up again."""
+        path = self.path_if_any(node)
         if path is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return path
+
+    def path_if_any(self, node: Node) -> Optional[str]:
+        """Return a node's path, or what holds it when it has no name any more, or None."""
+        path = self.nodes.path(node)
+        return self.held.get(node.id) if path is None else path
 
     def child_path(self, parent: Node, name: str) -> str:
         """Return the path of a name in a directory; ENOENT when the directory has no name any more."""
@@ -263,7 +276,7 @@ class Engine:
         Raises what the handler does, and ESTALE when no path leads there.
         """
         handler = self.required(name)
-        path = self.nodes.path(node)
+        path = self.path_if_any(node)
         if path is not None:
             try:
                 return call(handler, path, *arguments)
@@ -284,7 +297,7 @@ class Engine:
         """
         if handle is not None:
             return self.status_of_open(handle)
-        path = self.nodes.path(node)
+        path = self.path_if_any(node)
         if path is not None:
             try:
                 status = call(self.required("getattr"), path)
@@ -337,6 +350,8 @@ class Engine:
         attributes = self.attributer(status, 0)
         file_id = (status.st_dev, status.st_ino) if self.use_ino else None
         node = self.nodes.looked_up(parent, name, file_id, links_of(attributes))
+        if attributes[9] & _TYPE in _SPECIAL:
+            node.special = True
         try:
             return node, self.pack_entry(node, attributes)
         except struct.error:

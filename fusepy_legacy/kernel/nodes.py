@@ -31,6 +31,7 @@ class Node:
     """One file or directory that the kernel knows.
 
     `parent` and `name` are one of its names, `more` the others; `opens` are its open file objects' handles.
+    `special` is a fifo, socket or device, which the kernel opens without a request.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Node:
         "generation",
         "file_id",
         "opens",
+        "special",
     )
 
     def __init__(self, number: int, file_id: Optional[FileId]) -> None:
@@ -57,6 +59,7 @@ class Node:
         self.generation = -1
         self.file_id = file_id
         self.opens: Optional[List[int]] = None
+        self.special = False
 
 
 class Move:

@@ -177,6 +177,7 @@ class Session:
                 logger.error("cannot unmount: %s", error)
         self._mount.close()
         self._device.close()
+        self.engine.close()
         if self.engine.operations.fsdestroy is not None:
             try:
                 call(self.engine.operations.fsdestroy)

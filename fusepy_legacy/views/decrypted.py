@@ -17,6 +17,7 @@ import stat
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
+from fusepy_legacy.beneath import Held
 from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.crypt.content import ContentCipher
 from fusepy_legacy.crypt.errors import CryptError, OutOfRange, UnencryptableName
@@ -227,7 +228,9 @@ class DecryptedView(KeyedView):
         return ContentFile(self._content, descriptor, self._inodes)
 
     def names_in(self, path: str, descriptor: int) -> PlainNames:
-        """Return how the names in an open directory are translated."""
+        """Return how the names in an open directory are translated; one that was removed has none."""
+        if isinstance(path, Held):
+            return PlainNames()
         hidden = CONFIG_NAME if path == "/" else ""
         foreign = os.fstat(descriptor).st_dev != self.beneath.device
         if not isinstance(self.beneath, StoredPaths) or (foreign and self.one_file_system):
@@ -249,8 +252,15 @@ class DecryptedView(KeyedView):
         return with_size(status, self._content.plaintext_size(status.st_size), status.st_blocks)
 
     def status_at(self, directory: int, stored: str, path: str) -> os.stat_result:
-        """Return the attributes of what is called `stored` in an open directory, and has this path."""
-        status = os.stat(stored, dir_fd=directory, follow_symlinks=False)
+        """Return the attributes of what is called `stored` in an open directory, and has this path.
+
+        With "" it is what is open itself.
+        """
+        status = (
+            os.stat(stored, dir_fd=directory, follow_symlinks=False)
+            if stored
+            else os.fstat(directory)
+        )
         device = status.st_dev
         if device == self.beneath.device or device == os.fstat(directory).st_dev:
             status = self.beneath.shown(status, directory)

@@ -94,6 +94,8 @@ class StoredBeneath(Beneath):
 
     def stat(self, path: str) -> os.stat_result:
         """Return the attributes of what is on the disk (lstat(2)): its size is not the plaintext's."""
+        if isinstance(path, Held):
+            return os.fstat(path.descriptor)
         with self._parent(path) as (directory, name):
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
@@ -102,6 +104,8 @@ class StoredBeneath(Beneath):
         return self._parent(path)
 
     def _parent(self, path: str) -> StoredParent:
+        if isinstance(path, Held):
+            return StoredParent(path.descriptor, path.name(), self, None)
         head, _, name = path.rpartition("/")
         if not name:
             return StoredParent(self.descriptor, ".", self, None)

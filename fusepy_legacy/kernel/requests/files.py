@@ -22,12 +22,9 @@ _MOST_IN_32_BITS = 0xFFFFF000  # what COPY_FILE_RANGE can report: read(2), the l
 
 def open_(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     """Open a file; one that has no name any more is opened once more through an open file of it."""
-    path = engine.nodes.path(node)
+    path = engine.path_if_any(node)
     if path is not None:
         return _open_path(engine, node, path, node.id in engine.held, flags, open_flags)
-    held = engine.held.get(node.id)
-    if held is not None:
-        return _open_path(engine, node, held, True, flags, open_flags)
     with engine.reaching(node) as reached:
         return _open_path(engine, node, reached, True, flags, open_flags)
 

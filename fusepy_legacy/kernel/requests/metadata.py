@@ -109,7 +109,7 @@ def setattr_(engine: "Engine", node: Node, *fields: int) -> bytes:
     """
     request = SetattrIn(*fields)
     handle = engine.handles.get(request.fh) if request.valid & abi.FATTR_FH else None
-    path = engine.nodes.path(node)
+    path = engine.path_if_any(node)
     try:
         if path is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -157,7 +157,7 @@ def kill_privileges(engine: "Engine", node: Node, handle: Optional[Handle]) -> N
     if mode & stat.S_IXGRP:
         kept &= ~stat.S_ISGID
     if kept != mode and stat.S_ISREG(mode):
-        _Target(engine, engine.nodes.path(node), handle).chmod(kept)
+        _Target(engine, engine.path_if_any(node), handle).chmod(kept)
 
 
 def _time(request: SetattrIn, valid: int, now: int, seconds: int, nanoseconds: int) -> _Time:

@@ -1,6 +1,5 @@
 """Requests about names: LOOKUP and FORGET, and what makes, moves and removes names."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -148,14 +147,20 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
 def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
     """Take a file's name away."""
     if not _hide(engine, parent, name):
-        call(engine.required("unlink"), engine.child_path(parent, name))
+        path = engine.child_path(parent, name)
+        node = engine.nodes.child(parent, name)
+        if node is not None and node.special:
+            _take_name(engine, node, "unlink", path)
+        else:  # holding a regular file would keep its room from being free at once
+            call(engine.required("unlink"), path)
         engine.nodes.removed(parent, name)
     return b""
 
 
 def rmdir(engine: "Engine", parent: Node, name: str) -> bytes:
-    """Remove an empty directory."""
-    call(engine.required("rmdir"), engine.child_path(parent, name))
+    """Remove an empty directory, which programs may still work in."""
+    node = engine.nodes.child(parent, name)
+    _take_name(engine, node, "rmdir", engine.child_path(parent, name))
     engine.nodes.removed(parent, name)
     return b""
 
@@ -182,8 +187,11 @@ def rename2(
         else:
             if engine.nodes.child(new_parent, new) is not None:
                 _hide(engine, new_parent, new)
-                _hold(engine, new_parent, new)
-            call(handler, *paths)
+            replaced = engine.nodes.child(new_parent, new)
+            if replaced is None or replaced.opens:
+                call(handler, *paths)
+            else:
+                _take_name(engine, replaced, "rename", *paths)
         engine.nodes.renamed(parent, old, new_parent, new, bool(flags & _RENAME_EXCHANGE))
     return b""
 
@@ -220,19 +228,31 @@ def _outlives_its_name(engine: "Engine", handle: Handle) -> bool:
     return bool(handle.arguments) and engine.operations.fgetattr is not None
 
 
-def _hold(engine: "Engine", parent: Node, name: str) -> None:
-    """Hold on to a file that is about to be replaced: someone may have looked it up and be about to open it.
+def _take_name(engine: "Engine", node: Optional[Node], taker: str, *paths: str) -> None:
+    """Call the handler that takes a node's only name, and hold on to the node until the kernel forgets it.
 
-    The filesystem's `hold` returns a path that leads to this very file until it is closed.
+    Someone may have looked it up and be about to open it, may work in it, or have it open without our
+    knowing. The filesystem's `hold` returns a path that leads to this very file until it is closed.
     """
-    node = engine.nodes.child(parent, name)
+    held = _hold(engine, node)
+    try:
+        call(engine.required(taker), *paths)
+    except BaseException:
+        if held is not None:
+            engine.held.pop(held.id).close()
+        raise
+
+
+def _hold(engine: "Engine", node: Optional[Node]) -> Optional[Node]:
+    """Hold on to a node whose only name is about to go; return it if that is new."""
     hold = engine.operations.hold
-    if hold is None or node is None or node.opens or node.children or node.id in engine.held:
-        return
-    if node.more:
-        return  # another name leads to it
-    with contextlib.suppress(OSError):  # then the kernel has to look it up again
-        engine.held[node.id] = call(hold, engine.child_path(parent, name))
+    if hold is None or node is None or node.children or node.more or node.id in engine.held:
+        return None
+    try:
+        engine.held[node.id] = call(hold, engine.path(node))
+    except OSError:
+        return None  # then the kernel has to look it up again
+    return node
 
 
 def remove_hidden(engine: "Engine", node: Node) -> None:

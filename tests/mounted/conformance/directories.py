@@ -7,6 +7,7 @@ import subprocess
 
 from .descriptors import opened
 from .expectations import raises_errno, umask
+from .processes import Bell, Child
 from .registry import stock_cannot
 
 
@@ -250,3 +251,58 @@ def an_open_directory_that_was_removed_has_attributes(mount, backing):
             found = os.fstat(descriptor)
             assert found.st_mode & 0o7777 == 0o700
             assert found.st_mtime == 2000
+
+
+def _look_around():
+    """Do in the working directory, which was removed, what a shell there might do; return what it finds."""
+    failures = []
+    for make in (os.mkdir, os.mkfifo, os.stat):
+        try:
+            make("name")
+        except OSError as error:
+            failures.append(error.errno)
+    os.chmod(".", 0o700)
+    os.utime(".", (1000, 2000))
+    found = os.stat(".")
+    mode, links, mtime = stat.S_IMODE(found.st_mode), found.st_nlink, found.st_mtime
+    return failures, os.listdir("."), mode, links, mtime, os.path.isdir("..")
+
+
+@stock_cannot("libfuse 2.9 asks for a directory by a path that is gone")
+def a_directory_that_was_removed_can_be_worked_in(mount, backing):
+    """A shell whose directory was removed, or replaced, can still list it: it is empty, and stays so."""
+
+    def remove(directory):
+        directory.rmdir()
+
+    def replace(directory):
+        (mount / "other").mkdir()
+        (mount / "other").rename(directory)
+
+    for take in remove, replace:
+        (mount / "directory").mkdir()
+        with Bell() as arrived, Bell() as taken:
+
+            def work(arrived=arrived, taken=taken):
+                os.chdir(str(mount / "directory"))
+                arrived.ring()
+                taken.wait()
+                return _look_around()
+
+            with Child(work) as child:
+                arrived.wait()
+                take(mount / "directory")
+                taken.ring()
+                assert child.result() == ([errno.ENOENT] * 3, [], 0o700, 0, 2000.0, True)
+
+
+def a_directory_that_could_not_be_removed_is_as_before(mount, backing):
+    """ENOTEMPTY changes nothing for who works in it."""
+    (mount / "directory" / "below").mkdir(parents=True)
+    os.stat(str(mount / "directory"))
+    with raises_errno(errno.ENOTEMPTY):
+        (mount / "directory").rmdir()
+    (mount / "directory").rename(mount / "elsewhere")
+    (mount / "directory").mkdir()
+    assert os.listdir(str(mount / "elsewhere")) == ["below"]
+    assert os.listdir(str(mount / "directory")) == []

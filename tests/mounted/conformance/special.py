@@ -10,6 +10,7 @@ import pytest
 from .descriptors import opened
 from .expectations import raises_errno, require_root
 from .processes import Child, run
+from .registry import stock_cannot
 
 
 def _kind_and_mode(path):
@@ -39,6 +40,24 @@ def a_fifo_open_waits_for_the_other_end(mount, backing):
     with raises_errno(errno.ENXIO):
         os.open(str(mount / "fifo"), os.O_WRONLY | os.O_NONBLOCK)
     assert os.lstat(str(backing / "fifo")).st_size == 0
+
+
+@stock_cannot("libfuse 2.9 asks for attributes by a path that is gone")
+def a_fifo_that_was_unlinked_is_still_a_file(mount, backing):
+    """A shell makes a pipe of a fifo so; who uses it asks for its attributes and may change them."""
+    os.mkfifo(str(mount / "fifo"))
+    with opened(str(mount / "fifo"), os.O_RDWR) as descriptor:
+        os.unlink(str(mount / "fifo"))
+        (mount / "fifo").write_bytes(b"another file")
+        os.fchmod(descriptor, 0o640)
+        os.utime(descriptor, (1000, 2000))
+        found = os.fstat(descriptor)
+        assert found.st_mode == stat.S_IFIFO | 0o640
+        assert (found.st_nlink, found.st_mtime) == (0, 2000)
+        with opened(f"/proc/self/fd/{descriptor}", os.O_WRONLY) as writer:
+            os.write(writer, b"through the pipe")
+        assert os.read(descriptor, 100) == b"through the pipe"
+    assert stat.S_ISREG(_kind_and_mode(backing / "fifo"))
 
 
 def mkfifo_over_an_existing_name_fails(mount, backing):
