@@ -238,6 +238,21 @@ def test_passwd_leaves_the_config_to_its_owner(tmp_path: Path, run: Run, made: M
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 5678, 0o440)
 
 
+def test_passwd_changes_what_a_link_leads_to(tmp_path: Path, run: Run, made: Made) -> None:
+    """A config that is kept elsewhere stays there, and the link a link."""
+    config, kept = made.root / "gocryptfs.conf", tmp_path / "kept.conf"
+    config.rename(kept)
+    config.symlink_to(kept)
+    before = kept.read_bytes()
+    new = tmp_path / "new"
+    new.write_text("new\n")
+    words = ["--scryptn", "10", "--passfile", made.passfile, "--new-passfile", new]
+    assert run("passwd", *words, made.root).code == 0
+    assert config.is_symlink()
+    assert kept.read_bytes() != before
+    assert run("ls", "--passfile", new, made.root).code == 0
+
+
 def test_passwd_reads_both_passwords_from_standard_input(
     run: Run, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

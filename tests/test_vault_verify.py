@@ -85,6 +85,22 @@ def test_what_may_not_be_read_is_no_damage(
     assert run("cat", *key, made.at("d/e/f")).code == 11
 
 
+def test_what_may_not_be_compared_is_no_difference(
+    made: Made, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain file that this user may not read, or the disk does not give, leaves the question open: 11."""
+    opened = Beneath.open
+
+    def open_beneath(self: Beneath, path: str, flags: int, *mode: int) -> int:
+        if path == "/d/e/f":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(self, path, flags, *mode)
+
+    monkeypatch.setattr(Beneath, "open", open_beneath)
+    outcome = run("verify", "-q", "--passfile", made.passfile, "--against", plain, made.root)
+    assert outcome == (11, b"", ["d/e/f: not compared: the plain file: Permission denied"])
+
+
 def test_each_bad_block_is_reported(made: Made, run: Run) -> None:
     """With its number, and the plain and the encrypted name of its file; as JSON, too."""
     made.damage(b"d/big", 0, 255, 256, 299)

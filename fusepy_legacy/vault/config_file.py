@@ -47,8 +47,11 @@ def describe(location: Location, config: Config) -> Dict[str, Any]:
 
 
 def replace_config(location: Location, config: Config) -> None:
-    """Put a config in the place of the tree's; raises VaultError (24), and the old one is there."""
-    directory, name = os.path.split(os.path.abspath(location.config_file))
+    """Put a config in the place of the tree's; raises VaultError (24), and the old one is there.
+
+    Where that is a symlink, what it leads to is replaced.
+    """
+    directory, name = os.path.split(os.path.realpath(location.config_file))
     try:
         write_config(directory, config.to_bytes(), os.fsencode(name), replace=True)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Verify: whether everything in an encrypted tree authenticates, and equals a plain directory."""
 
+import errno
 import os
 import stat
 from typing import Dict, Optional
@@ -13,6 +14,7 @@ from fusepy_legacy.vault.report import Lost, Progress, Report
 from fusepy_legacy.vault.tree import Entry, Vault
 
 _PIECE = 1 << 20
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)  # or a symlink is on the way
 
 
 class Verification:
@@ -68,7 +70,7 @@ class Verification:
             try:
                 descriptor = self.against.open(entry.path)
             except OSError as error:
-                self._differs(entry, f"the plain file: {error.strerror}")
+                self._not_compared(entry, "the plain file", error)
         read = bad_bytes = 0
 
         def bad(block: int, problem: str) -> None:
@@ -93,7 +95,7 @@ class Verification:
                 self._differs(entry, "other content")
             self.progress.advance(file.size - position)
         except OSError as error:
-            self._differs(entry, f"the plain file: {error.strerror}")
+            self._not_compared(entry, "the plain file", error)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -105,7 +107,7 @@ class Verification:
         try:
             plain = self.against.status(entry.path)
         except OSError as error:
-            self._differs(entry, f"the plain file: {error.strerror}")
+            self._not_compared(entry, "the plain file", error)
             return None
         devices = entry.kind in (stat.S_IFCHR, stat.S_IFBLK)
         if stat.S_IFMT(plain.st_mode) != entry.kind or (
@@ -121,7 +123,7 @@ class Verification:
                 if target != self.against.target(entry.path):
                     self._differs(entry, "another target")
             except OSError as error:
-                self._differs(entry, f"the plain link: {error.strerror}")
+                self._not_compared(entry, "the plain link", error)
 
     def _compare_metadata(
         self, entry: Entry, plain: os.stat_result, attributes: Dict[bytes, bytes]
@@ -132,7 +134,7 @@ class Verification:
                 for how in self.against.metadata_differences(entry, plain, attributes):
                     self._differs(entry, how)
             except OSError as error:
-                self._differs(entry, f"the plain file's attributes: {error.strerror}")
+                self._not_compared(entry, "the plain file's attributes", error)
 
     def _find_missing(self, entry: Entry) -> None:
         """Report what the plain directory has and the encrypted one has not: nothing else shows it."""
@@ -148,7 +150,14 @@ class Verification:
         except Lost as error:
             self.report.damaged(entry.path, entry.stored, error)
         except OSError as error:
-            self._differs(entry, f"the plain directory: {error.strerror}")
+            self._not_compared(entry, "the plain directory", error)
+
+    def _not_compared(self, entry: Entry, what: str, error: OSError) -> None:
+        """Report what could not be compared, which is a difference only where there is nothing."""
+        if error.errno in _NOT_THERE:
+            self._differs(entry, f"{what}: {error.strerror}")
+        else:
+            self.report.failed(entry.path, f"not compared: {what}: {error.strerror}")
 
     def _differs(self, entry: Entry, how: str) -> None:
         self.report.damaged(entry.path, entry.stored, f"it differs: {how}")
