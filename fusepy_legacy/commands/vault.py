@@ -314,7 +314,9 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         damage = [item.members() for item in report.damage]
         failed = [{"path": os.fsdecode(path), "problem": why} for path, why in report.failures]
-        print(json.dumps({**counts, "damage": damage, "failed": failed}))
+        left_over = list(map(os.fsdecode, report.leftovers))
+        result = {**counts, "damage": damage, "failed": failed, "left_over": left_over}
+        print(json.dumps(result))
     elif not options.quiet:
         text = "{files} files, {directories} directories, {bytes} bytes, {holes} of them holes"
         _summary(text.format(**counts), report)

@@ -66,6 +66,7 @@ class Report:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.damage: List[Damage] = []
         self.failures: List[Tuple[bytes, str]] = []
+        self.leftovers: List[bytes] = []
         self._say = say
 
     def damaged(
@@ -93,6 +94,16 @@ class Report:
         """Take note of something that is not the tree's fault."""
         self.failures.append((path, why))
         self._say(f"{printable(path or b'/')}: {why}")
+
+    def left_over(self, path: bytes, stored: bytes) -> None:
+        """Take note of a companion without its file, which is no damage.
+
+        Who dies while making or removing a file leaves one (views/long_names.py); a copy that lacks the file
+        looks the same, and of files with short names shows nothing at all.
+        """
+        self.leftovers.append(path)
+        names = f"{printable(path)} ({printable(stored)})"
+        self._say(f"{names}: only its name is there; it was being made or removed, or is lost")
 
     @property
     def count(self) -> int:

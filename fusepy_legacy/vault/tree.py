@@ -132,10 +132,11 @@ class Vault:
             problem = error
         for stored in sorted(listed):
             if is_companion(stored) and not self.config.plaintext_names:
-                stored = stored[: -len(COMPANION_SUFFIX)]
-                if stored in listed:
-                    continue
-            elif self._is_internal(directory, stored):
+                owner = stored[: -len(COMPANION_SUFFIX)]
+                if owner not in listed:
+                    self._report_left_over(directory, owner, iv, report)
+                continue
+            if self._is_internal(directory, stored):
                 continue
             name, whole = stored, _join(directory.stored, stored)
             try:
@@ -154,6 +155,12 @@ class Vault:
             except Lost as error:
                 report.damaged(_join(directory.path, name), whole, error)
         return sorted(entries, key=lambda entry: entry.path)
+
+    def _report_left_over(self, directory: Entry, stored: bytes, iv: bytes, report: Report) -> None:
+        name = stored
+        with suppress(Lost):
+            name = self.decrypt_name(directory, stored, iv)
+        report.left_over(_join(directory.path, name), _join(directory.stored, stored))
 
     def walk(self, top: Entry, report: Report) -> Iterator[Entry]:
         """Yield an entry and all below it; a directory comes before what is in it."""
