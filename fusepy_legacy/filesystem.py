@@ -29,6 +29,7 @@ from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.daemon import Daemon, open_standard_descriptors
 from fusepy_legacy.kernel.logs import start_logging
 from fusepy_legacy.kernel.session import Session, SessionError, describe
+from fusepy_legacy.output import complete_output
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,9 @@ class OptionParser(fuse.FuseOptParse):
 
     def print_help(self, file: Any = None) -> None:
         """Print the filesystem's options and then the engine's."""
-        super().print_help(file or sys.stdout)
-        print(f"\n{options.help_text()}", file=file or sys.stdout)
+        file = file or sys.stdout or sys.stderr  # as print_version, and as argparse
+        super().print_help(file)
+        print(f"\n{options.help_text()}", file=file)
 
     def print_version(self, file: Any = None) -> None:
         """Print the version where a shell can pipe it."""
@@ -132,7 +134,7 @@ class Filesystem(fuse.Fuse):
         before the mount, is printed as one line.
         """
         try:
-            self.parse(arguments, values=self)
+            self._parse(arguments)
             self.main()
         except MountError as error:
             problem, code = str(error), error.exit_code
@@ -143,6 +145,16 @@ class Filesystem(fuse.Fuse):
             return 0
         print(f"{self.parser.get_prog_name()}: {problem}", file=sys.stderr)
         return code
+
+    def _parse(self, arguments: Optional[List[str]]) -> None:
+        """Parse a command line, of which options such as -h print what they are asked for."""
+        try:
+            with complete_output():
+                self.parse(arguments, values=self)
+        except BrokenPipeError:
+            sys.exit(EXIT_FAILED)  # nobody reads any more
+        except OSError as error:
+            raise MountError(f"standard output: {error.strerror}", EXIT_FAILED) from error
 
     def main(self, args: Optional[Sequence[str]] = None) -> None:
         """Mount, serve, and return after the unmount.

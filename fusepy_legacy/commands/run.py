@@ -13,22 +13,23 @@ from fusepy_legacy import __version__
 from fusepy_legacy.errors import EXIT_FAILED, EXIT_USAGE
 from fusepy_legacy.kernel import entry
 from fusepy_legacy.kernel.daemon import open_standard_descriptors
+from fusepy_legacy.output import complete_output
 
 PROGRAM = "fusepy-run"
 USAGE = f"""Usage: {PROGRAM} PROGRAM.py [ARGUMENTS…]
 
 Run a program that is written for fuse-python on this package's own engine, without libfuse."""
+ABOUT = {"-h": USAGE, "--help": USAGE, "--version": f"{PROGRAM} {__version__}"}
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the program in this process; its exit code is this one's, if it has one."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else EXIT_USAGE
-    if arguments[0] == "--version":
-        print(f"{PROGRAM} {__version__}")
-        return 0
+    if not arguments:
+        print(USAGE, file=sys.stderr)
+        return EXIT_USAGE
+    if arguments[0] in ABOUT:
+        return _print(ABOUT[arguments[0]])
     open_standard_descriptors()  # before the program opens anything
     program = arguments[0]
     if not os.path.isfile(program):
@@ -45,6 +46,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
         runpy.run_path(program, run_name="__main__")
     except entry.FuseError as error:
         print(f"{os.path.basename(program)}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _print(text: str) -> int:
+    try:
+        with complete_output():
+            print(text)
+    except BrokenPipeError:
+        return EXIT_FAILED  # nobody reads any more
+    except OSError as error:
+        print(f"{PROGRAM}: standard output: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 

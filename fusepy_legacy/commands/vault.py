@@ -25,6 +25,7 @@ from fusepy_legacy.errors import (
     EXIT_ROOT,
     EXIT_USAGE,
 )
+from fusepy_legacy.output import complete_output
 from fusepy_legacy.vault.cat import write_range
 from fusepy_legacy.vault.config_file import (
     check_new,
@@ -64,19 +65,18 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Optional[List[str]] = None) -> int:
     """Do one command and return an exit code: 0, or one of fusepy_legacy.errors."""
     try:
-        options = _parser().parse_args(arguments)
+        with complete_output():
+            options = _parser().parse_args(arguments)
         if arguments is None:  # not for a program that calls this
             secrecy.forbid_dumps()
             secrecy.lock_memory()
         if sys.stdout is None:  # closed, so its number would be the next file's that is opened
             raise VaultError("there is no standard output", EXIT_USAGE)
-        code: int = options.function(options)
-        sys.stdout.flush()
+        with complete_output():
+            code: int = options.function(options)
         return code
     except BrokenPipeError:
-        # Nobody reads any more. The interpreter will flush once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAILED  # nobody reads any more
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except VaultError as error:
