@@ -11,8 +11,13 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker of tests that may leave descriptors behind, and let SIGTERM be as Ctrl-C.
 
-    Then what a test has started and mounted is taken away before the run ends.
+    Then what a test has started and mounted is taken away before the run ends. What nohup or a shell's &
+    has left ignored, every program that a test starts would ignore too (execve(2)): a handler is not
+    inherited.
     """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "leaks_descriptors(reason): descriptors may be left open, for this reason"
