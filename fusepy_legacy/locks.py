@@ -15,6 +15,7 @@ The kernel finds processes that wait for each other (EDEADLK), but not here, whe
 others than those who wait: deadlocks.py does.
 """
 
+import bisect
 import ctypes
 import errno
 import fcntl
@@ -195,7 +196,7 @@ class LockTable:
 
     def _take(self, holding: _Holding, lock: Lock) -> None:
         _fcntl(holding.descriptor, F_OFD_SETLK, lock)
-        holding.locks = _apply(holding.locks, lock)
+        _record(holding.locks, lock)
 
     def _is_deadlock(self, waiting: Wait) -> bool:
         self._waits.add(waiting)
@@ -271,8 +272,32 @@ def _fcntl(descriptor: int, command: int, lock: Lock) -> Lock:
     return Lock(answer.l_type, answer.l_start, answer.l_len, answer.l_pid)
 
 
-def _apply(locks: List[Lock], new: Lock) -> List[Lock]:
-    """Return the record after `new`: it replaces what it overlaps, and splits what reaches beyond it."""
+class _Starts:
+    """The first bytes of a record's ranges, for bisect, which takes a key from Python 3.10 on only."""
+
+    def __init__(self, locks: List[Lock]) -> None:
+        self.locks = locks
+
+    def __len__(self) -> int:
+        return len(self.locks)
+
+    def __getitem__(self, index: int) -> int:
+        return self.locks[index].start
+
+
+def _record(locks: List[Lock], new: Lock) -> None:
+    """Write `new` into a record, which has its ranges in order.
+
+    Only those that it overlaps or touches are looked at: a database can hold thousands.
+    """
+    starts = _Starts(locks)
+    first = max(0, bisect.bisect_left(starts, new.start) - 1)  # the one before may reach into it
+    last = bisect.bisect_right(starts, new.end)
+    locks[first:last] = _merged(_replaced(locks[first:last], new))
+
+
+def _replaced(locks: List[Lock], new: Lock) -> List[Lock]:
+    """Return the ranges after `new`: it replaces what it overlaps, and splits what reaches beyond it."""
     result = []
     for held in locks:
         if not held.overlaps(new):
@@ -286,7 +311,7 @@ def _apply(locks: List[Lock], new: Lock) -> List[Lock]:
             result.append(held._replace(start=start, length=length))
     if new.type != fcntl.F_UNLCK:
         result.append(new)
-    return _merged(result)
+    return result
 
 
 def _merged(locks: List[Lock]) -> List[Lock]:

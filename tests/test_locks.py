@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusepy_legacy import locks
 from fusepy_legacy.locks import Lock, LockTable
+from tests.costs import lines_run
 from tests.errnos import raises_errno
 
 READ, WRITE, UNLOCK = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
@@ -637,3 +639,23 @@ def test_nothing_is_remembered_when_nobody_holds_a_lock(tmp_path: Path) -> None:
         assert table._owners == {descriptor: {1}}
         table.set(descriptor, 1, Lock(fcntl.F_UNLCK, 9, 6, 0), wait=False)
         assert (table._owners, table._holdings) == ({}, {})
+
+
+def test_a_lock_costs_the_same_however_many_its_owner_holds(tmp_path: Path) -> None:
+    """A database locks single bytes by the thousand."""
+    costs: List[List[int]] = []
+    with (tmp_path / "file").open("w+") as file:
+        for held in (16, 2_048):
+            table = LockTable()
+            owner = Owner(table, file.fileno(), 1)
+            for number in range(held):
+                owner.set(WRITE, 2 * number, 1)
+            costs.append(
+                [
+                    lines_run(lambda owner=owner, kind=kind, at=at: owner.set(kind, at, 1), locks)
+                    for at in (held, held + 1)
+                    for kind in (UNLOCK, READ, WRITE)
+                ]
+            )
+            owner.set(UNLOCK)
+    assert max(costs[1]) <= max(costs[0]) + 100  # bisection: seven steps more, twice

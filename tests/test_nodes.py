@@ -5,15 +5,16 @@ import sys
 import threading
 import time
 import tracemalloc
-from types import FrameType
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fusepy_legacy.kernel import nodes
 from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
+from tests.costs import cpu_seconds, lines_run
 
 DIRECTORY = 0  # as `links` of looked_up
 
@@ -342,27 +343,6 @@ def test_a_directory_that_is_found_below_itself() -> None:
 # Cost
 
 
-def lines_run(function: Callable[[], Any]) -> int:
-    """Return how many lines of the node table's code a call runs: a measure that no machine changes."""
-    count = 0
-    source = NodeTable.renamed.__code__.co_filename
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Optional[Callable[..., Any]]:
-        nonlocal count
-        if frame.f_code.co_filename != source:
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def test_renaming_a_directory_costs_the_same_however_much_is_below() -> None:
     """And so does the first path that is asked for afterwards."""
     costs: List[Tuple[int, int]] = []
@@ -375,13 +355,50 @@ def test_renaming_a_directory_costs_the_same_however_much_is_below() -> None:
         target = table.find("/z")
         assert target is not None
         renaming = lines_run(
-            lambda table=table, target=target: table.renamed(table.root, "a", target, "y", False)
+            lambda table=table, target=target: table.renamed(table.root, "a", target, "y", False),
+            nodes,
         )
-        asking = lines_run(lambda table=table, leaf=leaves[-1]: table.path(leaf))
+        asking = lines_run(lambda table=table, leaf=leaves[-1]: table.path(leaf), nodes)
         assert table.path(leaves[-1]) == f"/z/y/b/{files - 1}"
         costs.append((renaming, asking))
     assert costs[0] == costs[1]
     assert min(costs[0]) > 0
+
+
+def test_a_name_costs_the_same_however_many_the_file_has() -> None:
+    """ext4 gives a file 65,000; whichever of them goes, and also the one that its path is made of."""
+    costs = []
+    for names in (1_000, 32_000):
+        table = NodeTable()
+        for number in range(names):
+            table.looked_up(table.root, str(number), (1, 10), links=names)
+
+        def remove(table: NodeTable = table, names: int = names) -> None:
+            for number in range(names):
+                table.removed(table.root, str(number))
+                table.removed(table.root, str(names - 1 - number))
+
+        costs.append(cpu_seconds(remove) / names)
+        assert table.find_file((1, 10)) is None
+    assert costs[1] < 8 * costs[0]  # 32 times as much if each went through all of them
+
+
+def test_an_open_costs_the_same_however_often_the_file_is_open() -> None:
+    """Whichever of the open files is closed."""
+    costs = []
+    for opens in (1_000, 32_000):
+        table = NodeTable()
+        (node,) = known(table, "/a")
+
+        def open_and_close(table: NodeTable = table, node: Node = node, opens: int = opens) -> None:
+            for handle in range(opens):
+                table.opened(node, handle)
+            for handle in reversed(range(opens)):
+                table.released(node, handle)
+
+        costs.append(cpu_seconds(open_and_close) / opens)
+        assert node.opens is None
+    assert costs[1] < 8 * costs[0]
 
 
 def test_a_small_table_is_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

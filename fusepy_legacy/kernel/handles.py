@@ -107,7 +107,7 @@ class Handles:
 
     def _borrow(self, node: Node) -> Handle:
         with self._guard:
-            for number in reversed(node.opens or ()):
+            for number in reversed(list(node.opens or ())):
                 handle = self._by_number.get(number)
                 if handle is not None and handle.users and _has_attributes(handle):
                     handle.users += 1

@@ -16,7 +16,7 @@ generation: renaming a directory starts the next, so it costs the same however l
 """
 
 import threading
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 from fusepy_legacy.kernel.abi import ROOT_ID
 from fusepy_legacy.kernel.memory import empty_free_lists
@@ -31,6 +31,7 @@ class Node:
     """One file or directory that the kernel knows.
 
     `parent` and `name` are one of its names, `more` the others; `opens` are its open file objects' handles.
+    Both are dicts without values: a file can have 65,000 names and be open as often, and each goes by itself.
     `special` is a fifo, socket or device, which the kernel opens without a request.
     """
 
@@ -53,12 +54,12 @@ class Node:
         self.lookups = 0
         self.parent: Optional[Node] = None
         self.name = ""
-        self.more: Optional[List[Name]] = None
+        self.more: Optional[Dict[Name, None]] = None
         self.children: Optional[Dict[str, Node]] = None
         self.prefix = ""
         self.generation = -1
         self.file_id = file_id
-        self.opens: Optional[List[int]] = None
+        self.opens: Optional[Dict[int, None]] = None
         self.special = False
 
 
@@ -116,7 +117,7 @@ class NodeTable:
         prefix = self.prefix(parent)
         if prefix is not None:
             return prefix + node.name
-        for other, name in node.more or ():
+        for other, name in list(node.more or ()):  # a copy: no guard is held
             prefix = self.prefix(other)
             if prefix is not None:
                 return prefix + name
@@ -205,16 +206,16 @@ class NodeTable:
         """Count an open file of the node."""
         with self.guard:
             if node.opens is None:
-                node.opens = [handle]
+                node.opens = {handle: None}
             else:
-                node.opens.append(handle)
+                node.opens[handle] = None
 
     def released(self, node: Node, handle: int) -> None:
         """Take one open file away."""
         with self.guard:
             opens = node.opens
-            if opens and handle in opens:
-                opens.remove(handle)
+            if opens:
+                opens.pop(handle, None)
             if not opens:
                 node.opens = None
                 self._drop_unneeded(node)
@@ -285,9 +286,9 @@ class NodeTable:
             node.name = name
             node.generation = -1
         elif node.more is None:
-            node.more = [(parent, name)]
+            node.more = {(parent, name): None}
         else:
-            node.more.append((parent, name))
+            node.more[parent, name] = None
 
     def _remove_name(self, node: Node, parent: Node, name: str) -> None:
         children = parent.children
@@ -296,12 +297,12 @@ class NodeTable:
             if not children:
                 parent.children = None
         if node.parent is parent and node.name == name:
-            node.parent, node.name = node.more.pop() if node.more else (None, name)
+            node.parent, node.name = node.more.popitem()[0] if node.more else (None, name)
             node.generation = -1
             if node.children:
                 self._generation += 1  # what is below has another path now, or none
         elif node.more is not None:
-            node.more = [entry for entry in node.more if entry[0] is not parent or entry[1] != name]
+            node.more.pop((parent, name), None)
         if not node.more:
             node.more = None
         if parent.children is None:
