@@ -6,6 +6,7 @@ their instances reaches its filesystem as `self.filesystem`.
 
 import contextlib
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -25,7 +26,7 @@ from fusepy_legacy.errors import (
 )
 from fusepy_legacy.identity import Caller, Registering
 from fusepy_legacy.kernel import checks, entry, options
-from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.context import current, process_groups
 from fusepy_legacy.kernel.daemon import Daemon, open_standard_descriptors
 from fusepy_legacy.kernel.logs import start_logging
 from fusepy_legacy.kernel.session import Session, SessionError, describe
@@ -204,11 +205,13 @@ class Filesystem(fuse.Fuse):
     def caller(self) -> Caller:
         """Return who made the request that this thread serves."""
         if self._session is not None:
-            groups = self._session.engine.groups()
             _, _, _, _, uid, gid, pid, _ = current.header
-            return Caller(uid, gid, pid, current.umask, groups)
+            return Caller(uid, gid, pid, current.umask, self._session.engine.groups)
         context = self.GetContext()
-        return Caller(context["uid"], context["gid"], context["pid"], 0)
+        pid = context["pid"]
+        return Caller(
+            context["uid"], context["gid"], pid, 0, functools.partial(process_groups, pid)
+        )
 
     def interrupted(self) -> Optional[threading.Event]:
         """Return what is set when the request that this thread serves shall stop waiting.

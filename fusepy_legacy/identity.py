@@ -15,7 +15,7 @@ The backing filesystem has to know it: a default ACL counts instead of it (acl(5
 import os
 import stat
 import threading
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from fusepy_legacy import syscalls
 
@@ -23,15 +23,15 @@ from fusepy_legacy import syscalls
 class Caller(NamedTuple):
     """Who made a request: ids of the process, and its number in this process's PID namespace.
 
-    `umask` is what the filesystem has to apply itself; 0 where the kernel has done so. `groups` are the
-    supplementary groups that count for a new file, None where the kernel has not said (before Linux 6.3).
+    `umask` is what the filesystem has to apply itself; 0 where the kernel has done so. `groups` returns the
+    supplementary groups that count for a new file, and may be slow.
     """
 
     uid: int
     gid: int
     pid: int
     umask: int = 0
-    groups: Optional[Sequence[int]] = None
+    groups: Callable[[], Sequence[int]] = tuple
 
 
 class ActingAs:
@@ -70,8 +70,7 @@ class ActingAs:
     def _take_on(self) -> None:
         if self.mode & stat.S_ISGID:
             self.groups = os.getgroups()
-            groups = self.caller.groups
-            syscalls.setgroups(supplementary_groups(self.caller.pid) if groups is None else groups)
+            syscalls.setgroups(self.caller.groups())
         syscalls.setfsgid(self.caller.gid)
         if self.caller.uid != 0:
             syscalls.setfsuid(self.caller.uid)
@@ -129,15 +128,3 @@ def _own_umask(umask: int) -> None:
         syscalls.unshare(syscalls.CLONE_FS)
         _thread.has_umask = True
     os.umask(umask)
-
-
-def supplementary_groups(pid: int) -> List[int]:
-    """Return a process's supplementary groups from /proc; none when it is gone (proc_pid_status(5))."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("Groups:"):
-                    return [int(group) for group in line.split()[1:]]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return []

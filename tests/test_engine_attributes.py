@@ -231,14 +231,24 @@ def test_setattr_without_a_handler() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
-    [(0o104755, 0o100755), (0o102755, 0o100755), (0o102644, None), (0o100755, None)],
+    ("before", "gid", "after"),
+    [
+        (0o104755, 101, 0o100755),
+        (0o102755, 101, 0o100755),
+        (0o106644, 101, 0o102644),
+        (0o102644, 101, None),
+        (0o102644, 102, 0o100644),
+        (0o100755, 102, None),
+    ],
 )
-def test_setattr_clears_privileges_when_it_truncates(before: int, after: Any) -> None:
-    """FATTR_KILL_SUIDGID: set-user-id, and set-group-id of what the group may execute."""
+def test_setattr_clears_privileges_when_it_truncates(before: int, gid: int, after: Any) -> None:
+    """FATTR_KILL_SUIDGID: set-user-id, and set-group-id of what the group may execute.
+
+    The members of the group, 101, leave it where it may not.
+    """
     kernel = Kernel(truncate=None, chmod=None, getattr=status(before, ino=5))
     node = kernel.looks_up("file")
-    kernel.sends(4, setattr_in(1 << 3 | 1 << 11), node=node)
+    kernel.sends(4, setattr_in(1 << 3 | 1 << 11), node=node, gid=gid)
     modes = [call[2] for call in kernel.calls() if call[0] == "chmod"]
     assert modes == ([] if after is None else [after])
 

@@ -3,16 +3,15 @@
 import errno
 import os
 import stat
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import List, Tuple
 from unittest import mock
 
 import pytest
 
 from fusepy_legacy import syscalls
-from fusepy_legacy.identity import ActingAs, Caller, Registering, supplementary_groups
+from fusepy_legacy.identity import ActingAs, Caller, Registering
 from tests.children import in_child
 from tests.errnos import raises_errno
 
@@ -39,24 +38,6 @@ def closed(tmp_path: Path) -> Path:
     directory = tmp_path / "closed"
     directory.mkdir(mode=0o700)
     return directory
-
-
-@pytest.fixture
-def process() -> Iterator[Callable[[List[int]], int]]:
-    """Start processes with given supplementary groups; returns their process ids."""
-    started: List[subprocess.Popen[bytes]] = []
-
-    def start(groups: List[int]) -> int:
-        started.append(
-            subprocess.Popen(
-                ["cat"], stdin=subprocess.PIPE, preexec_fn=lambda: os.setgroups(groups)
-            )
-        )
-        return started[-1].pid
-
-    yield start
-    for child in started:
-        child.communicate()
 
 
 @as_root
@@ -184,16 +165,14 @@ def test_other_threads_stay_root(closed: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("is_member", [True, False])
-def test_setgid_stays_for_members_of_the_directorys_group(
-    closed: Path, process: Callable[[List[int]], int], is_member: bool
-) -> None:
+def test_setgid_stays_for_members_of_the_directorys_group(closed: Path, is_member: bool) -> None:
     """In a setgid directory a new setgid executable keeps the bit if its creator is in the group.
 
     As for a local process: inode_init_owner in the kernel's fs/inode.c.
     """
     os.chown(str(closed), 0, GROUP)
     closed.chmod(0o2777)
-    caller = CALLER._replace(pid=process([GROUP] if is_member else [GROUP + 1]))
+    caller = CALLER._replace(groups=lambda: [GROUP if is_member else GROUP + 1])
 
     def create() -> None:
         os.umask(0)
@@ -206,39 +185,30 @@ def test_setgid_stays_for_members_of_the_directorys_group(
 
 
 @as_root
-def test_groups_are_looked_up_for_setgid_modes_only(process: Callable[[List[int]], int]) -> None:
-    """The caller's groups are taken on with S_ISGID in the mode; without, /proc is left alone."""
-    caller = CALLER._replace(pid=process([GROUP, GROUP + 1]))
+def test_groups_are_asked_for_with_setgid_modes_only() -> None:
+    """The caller's groups are taken on with S_ISGID in the mode; without, nobody has to look them up."""
+    asked: List[None] = []
+
+    def named() -> List[int]:
+        asked.append(None)
+        return [GROUP, GROUP + 1]
 
     def groups() -> List[str]:
-        return next(line.split()[1:] for line in credentials() if line.startswith("Groups"))
+        with open("/proc/thread-self/status") as status:
+            (line,) = [line for line in status if line.startswith("Groups:")]
+        return line.split()[1:]
 
     def act() -> None:
-        os.setgroups([7])
+        syscalls.setgroups([7])
+        caller = CALLER._replace(groups=named)
         with ActingAs(caller, 0o755):
             assert groups() == ["7"]
+            assert asked == []
         with ActingAs(caller, 0o2755):
             assert groups() == [str(GROUP), str(GROUP + 1)]
+        with ActingAs(CALLER, 0o2755):
+            assert groups() == []
         assert groups() == ["7"]
-
-    in_child(act)
-
-
-@as_root
-def test_groups_that_the_kernel_names_are_not_looked_up() -> None:
-    """Those of the request count, also when there are none."""
-
-    def act() -> None:
-        def groups() -> List[str]:
-            with open("/proc/thread-self/status") as status:
-                (line,) = [line for line in status if line.startswith("Groups:")]
-            return line.split()[1:]
-
-        syscalls.setgroups([7])
-        for named in ((), (GROUP,)):
-            with ActingAs(CALLER._replace(groups=named, pid=os.getpid()), 0o2755):
-                assert groups() == [str(group) for group in named]
-            assert groups() == ["7"]
 
     in_child(act)
 
@@ -314,24 +284,6 @@ def test_a_umask_does_not_stay_when_entering_fails(closed: Path) -> None:
 
     in_child(act)
     assert (closed / "directory").stat().st_mode & 0o777 == 0o777
-
-
-@as_root
-def test_supplementary_groups_are_those_of_the_process(
-    process: Callable[[List[int]], int],
-) -> None:
-    """None, one and many, up to the largest number."""
-    many = list(range(1000, 3000)) + [4294967294]
-    for groups in ([], [5], many):
-        assert supplementary_groups(process(groups)) == groups
-
-
-def test_a_process_that_is_gone_has_no_groups() -> None:
-    """Neither has 0, which stands for a process of another PID namespace."""
-    child = subprocess.Popen(["true"])
-    child.wait()
-    assert supplementary_groups(child.pid) == []
-    assert supplementary_groups(0) == []
 
 
 @as_root

@@ -1,6 +1,7 @@
 """Who leaves reading and writing to the kernel, and how backing ids are shared."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -117,34 +118,51 @@ def backings(device: Device) -> Backings:
 def test_opens_of_a_node_share_an_id_until_the_last(device: Device, backings: Backings) -> None:
     """The kernel allows one at a time for each inode."""
     one, two = Node(2, None), Node(3, None)
-    assert backings.opened(one, 7) == backings.opened(one, 8) == 1
-    assert backings.opened(two, 9) == 2
-    backings.released(one)
+    assert backings.opened(one, 7, os.O_RDONLY) == backings.opened(one, 8, os.O_WRONLY) == 1
+    assert backings.opened(two, 9, os.O_RDONLY) == 2
+    backings.released(one, os.O_RDONLY)
     assert device.closed == []
-    backings.released(one)
+    backings.released(one, os.O_WRONLY)
     assert device.closed == [1]
-    assert backings.opened(one, 7) == 3
+    assert backings.opened(one, 7, os.O_RDONLY) == 3
+
+
+def test_a_node_is_mappable_until_its_last_open_for_reading_and_writing(backings: Backings) -> None:
+    """mmap(2): a shared mapping to write through takes O_RDWR."""
+    node = Node(2, None)
+    backings.opened(node, 7, os.O_RDONLY)
+    backings.opened(node, 7, os.O_WRONLY)
+    assert node.id not in backings.mappable
+    backings.opened(node, 7, os.O_RDWR | os.O_CREAT)
+    backings.opened(node, 7, os.O_RDWR)
+    backings.released(node, os.O_RDWR)
+    backings.released(node, os.O_WRONLY)
+    assert node.id in backings.mappable
+    backings.released(node, os.O_RDWR | os.O_CREAT)
+    assert node.id not in backings.mappable
+    backings.released(node, os.O_RDONLY)
+    assert backings.mappable == set()
 
 
 def test_a_node_that_uses_the_page_cache_stays_with_it(backings: Backings) -> None:
     """Until its last such open is closed: the two do not mix."""
     node = Node(2, None)
-    node.opens = [1]
-    assert backings.opened(node, 7) == 0
+    node.opens = {1: None}
+    assert backings.opened(node, 7, os.O_RDONLY) == 0
     node.opens = None
-    assert backings.opened(node, 7) == 1
+    assert backings.opened(node, 7, os.O_RDONLY) == 1
 
 
 def test_a_refusal_for_one_file_is_not_one_for_all(device: Device, backings: Backings) -> None:
     """ELOOP, a stacked filesystem below, concerns that file; EPERM everything to come."""
     device.refuses = errno.ELOOP
-    assert backings.opened(Node(2, None), 7) == 0
+    assert backings.opened(Node(2, None), 7, os.O_RDONLY) == 0
     device.refuses = None
-    assert backings.opened(Node(3, None), 7) == 1
+    assert backings.opened(Node(3, None), 7, os.O_RDONLY) == 1
     device.refuses = errno.EPERM
-    assert backings.opened(Node(4, None), 7) == 0
+    assert backings.opened(Node(4, None), 7, os.O_RDONLY) == 0
     device.refuses = None
-    assert backings.opened(Node(5, None), 7) == 0
+    assert backings.opened(Node(5, None), 7, os.O_RDONLY) == 0
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])

@@ -41,6 +41,7 @@ def request(
     node: int = 1,
     unique: int = UNIQUE,
     uid: int = UID,
+    gid: int = GID,
     extensions: bytes = b"",
 ) -> memoryview:
     """Return a request: struct fuse_in_header, the fields, and the extensions."""
@@ -51,7 +52,7 @@ def request(
         + u64(unique)  # unique
         + u64(node)  # nodeid
         + u32(uid)  # uid
-        + u32(GID)  # gid
+        + u32(gid)  # gid
         + u32(PID)  # pid
         + u16(len(extensions) // 8)  # total_extlen
         + u16(0)  # padding

@@ -1,7 +1,7 @@
 """The request that a thread is serving, for those who ask from inside a handler."""
 
 import threading
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
@@ -46,3 +46,15 @@ class Current(threading.local):
 
 
 current = Current()
+
+
+def process_groups(pid: int) -> List[int]:
+    """Return a process's supplementary groups from /proc; none when it is gone (proc_pid_status(5))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("Groups:"):
+                    return [int(group) for group in line.split()[1:]]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return []

@@ -33,10 +33,10 @@ from typing import (
     Union,
 )
 
-from fusepy_legacy.kernel import abi, requests
+from fusepy_legacy.kernel import abi, notifications, requests
 from fusepy_legacy.kernel.attributes import Attributer, Attributes, links_of
 from fusepy_legacy.kernel.backing import Backings
-from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.context import current, process_groups
 from fusepy_legacy.kernel.extensions import supplementary_groups
 from fusepy_legacy.kernel.handles import Handle, Handles
 from fusepy_legacy.kernel.negotiation import Agreement
@@ -108,7 +108,8 @@ class Engine:
         entry = _seconds(self.options.get("entry_timeout", "1"))
         attr = _seconds(self.options.get("attr_timeout", "1"))
         self._entry_head = (self.generation, entry[0], attr[0], entry[1], attr[1])
-        self.attr_valid = attr  # as on the wire: seconds and nanoseconds
+        self._entry_head_mappable = (self.generation, entry[0], 0, entry[1], 0)
+        self._attr_valid = attr
         negative = _seconds(self.options.get("negative_timeout", "0"))
         self.negative_entry: Optional[bytes] = None
         if negative != (0, 0):
@@ -229,10 +230,10 @@ class Engine:
 
     # What the functions that serve requests share.
 
-    def groups(self) -> Optional[Sequence[int]]:
-        """Return the caller's supplementary groups that count for a new file, None if not to be known."""
-        if not self.agreement.has(abi.INIT_CREATE_SUPP_GROUP):
-            return None
+    def groups(self) -> Sequence[int]:
+        """Return the caller's supplementary groups that count for a new file."""
+        if not self.agreement.has(abi.INIT_CREATE_SUPP_GROUP):  # Linux 6.3
+            return process_groups(current.pid)
         extensions = current.extensions
         return supplementary_groups(extensions) if extensions else ()
 
@@ -362,11 +363,21 @@ class Engine:
         """Return ENTRY_OUT for a node whose lookup has been counted."""
         if not self.use_ino:
             attributes = (node.id,) + attributes[1:]
-        return abi.ENTRY_OUT.pack(node.id, *self._entry_head, *attributes)
+        mappable = node.id in self.backings.mappable
+        head = self._entry_head_mappable if mappable else self._entry_head
+        return abi.ENTRY_OUT.pack(node.id, *head, *attributes)
 
     def pack_attributes(self, node: Node, status: Any) -> bytes:
         """Return ATTR_OUT."""
-        return abi.ATTR_OUT.pack(*self.attr_valid, *self.attributer(status, node.id))
+        return abi.ATTR_OUT.pack(*self.attr_valid(node), *self.attributer(status, node.id))
+
+    def attr_valid(self, node: Node) -> Tuple[int, int]:
+        """Return for how long a node's attributes may be kept, as on the wire: seconds and nanoseconds."""
+        return (0, 0) if node.id in self.backings.mappable else self._attr_valid
+
+    def forget_attributes(self, node: Node) -> None:
+        """Let the kernel ask again for attributes that have changed otherwise than it asked for."""
+        self.notify(notifications.inval_inode(node.id, data=False))
 
 
 def _errno(error: OSError) -> int:

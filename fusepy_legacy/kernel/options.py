@@ -98,6 +98,7 @@ OPTIONS: Sequence[Option] = (
     Option("norellinks", None, _REFUSED, "it belongs to modules="),
     Option("from_code", "CHARSET", _REFUSED, "it belongs to modules="),
     Option("to_code", "CHARSET", _REFUSED, "it belongs to modules="),
+    Option("remount", None, _REFUSED, "mount -i -o remount,ro MOUNTPOINT does it without us"),
     Option("blkdev", None, _REFUSED, "it is for filesystems on a block device (fuseblk)"),
     # Behaviour of the process.
     Option("workers", "N", _OWN, "how many requests are served at once [10]"),

@@ -12,6 +12,7 @@ from typing import Iterator, List, Sequence
 
 import pytest
 
+from tests.errnos import raises_errno
 from tests.mounted.commands import (
     Outcome,
     Word,
@@ -107,6 +108,25 @@ def test_an_unmount_from_outside_ends_the_process(mirror: Mirror, unmounter: str
     assert mirror.server.wait() == 0
     assert mirror.server.errors == ""
     assert (mirror.backing / "file").read_text() == "written"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root remounts")
+def test_a_mount_is_made_read_only_and_back(mirror: Mirror) -> None:
+    """mount(8) says so to the kernel itself, -i: nothing changes meanwhile."""
+    file = mirror.mount / "file"
+    file.write_text("content")
+
+    def remount(how: str) -> None:
+        subprocess.check_call(["mount", "-i", "-o", f"remount,{how}", str(mirror.mount)])
+
+    remount("ro")
+    for change in file.unlink, lambda: file.write_text("x"), lambda: file.chmod(0o600):
+        with raises_errno(errno.EROFS):
+            change()
+    assert file.read_text() == "content"
+    remount("rw")
+    file.write_text("changed")
+    assert (mirror.backing / "file").read_text() == "changed"
 
 
 # Background

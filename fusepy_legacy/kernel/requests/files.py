@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from fusepy_legacy.kernel import abi, notifications
 from fusepy_legacy.kernel.abi import CopyFileRangeIn, IoctlIn
+from fusepy_legacy.kernel.backing import is_mappable
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
@@ -193,7 +194,10 @@ def _backing_id(engine: "Engine", handle: Handle, status: Any) -> int:
     mode = os.fstat(descriptor).st_mode if status is None else int(status.st_mode)
     if mode & (stat.S_ISUID | stat.S_ISGID) and not backings.is_shared(handle.node):
         return 0
-    return backings.opened(handle.node, descriptor)
+    backing_id = backings.opened(handle.node, descriptor, handle.flags)
+    if backing_id and is_mappable(handle.flags) and not handle.flags & os.O_CREAT:
+        engine.forget_attributes(handle.node)  # from now on they are not to be kept
+    return backing_id
 
 
 def _open_flags(engine: "Engine", handle: Handle) -> int:
@@ -290,7 +294,7 @@ def abandon(engine: "Engine", fh: int) -> None:
 def _close(engine: "Engine", handle: Handle, flags: int) -> None:
     try:
         if handle.backed:
-            engine.backings.released(handle.node)
+            engine.backings.released(handle.node, handle.flags)
         if engine.operations.release is not None:
             engine.call_open("release", handle, flags)
     finally:
@@ -374,6 +378,8 @@ def ioctl(engine: "Engine", node: Node, *arguments: Any) -> bytes:
     handle = engine.handles.get(request.fh)
     given: Optional[bytes] = bytes(data[: request.in_size]) if request.in_size else None
     result = engine.call_open("ioctl", handle, request.cmd, given, request.flags)
+    if given is not None or not request.out_size:  # it may have changed something: chattr(1) does
+        engine.forget_attributes(node)
     out = b"" if result is None or isinstance(result, int) else bytes(result)
     value = result if isinstance(result, int) else 0
     return abi.IOCTL_OUT.pack(value, 0, 0, 0) + out[: request.out_size]

@@ -107,7 +107,7 @@ def _refresh(engine: "Engine", node: Node, request: LockIn) -> None:
         engine.notify(notifications.inval_inode(node.id, data))
         # A lock of one file may stand for others: sqlite's of -shm does for the size of -wal.
         for other in engine.handles.open_beside(node):
-            engine.notify(notifications.inval_inode(other.id, data=False))
+            engine.forget_attributes(other)
 
 
 def _is_settled(engine: "Engine", handle: Handle) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.abi import SetattrIn
 from fusepy_legacy.kernel.attributes import time_of
+from fusepy_legacy.kernel.context import current, process_groups
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
 from fusepy_legacy.kernel.operations import call
@@ -68,7 +69,7 @@ def statx(
     born = hasattr(status, "st_birthtime") or hasattr(status, "st_birthtime_ns")
     btime, btime_nsec = time_of(status, "st_birthtime") if born else (0, 0)
     return abi.STATX_OUT.pack(
-        *engine.attr_valid,
+        *engine.attr_valid(node),
         0,
         _STATX_BASIC_STATS | (_STATX_BTIME if born else 0),
         blksize,
@@ -147,17 +148,29 @@ def _change(engine: "Engine", node: Node, target: "_Target", request: SetattrIn)
 
 
 def kill_privileges(engine: "Engine", node: Node, handle: Optional[Handle]) -> None:
-    """Clear set-user-id, and set-group-id where it is not mandatory locking, as write(2) does.
+    """Clear set-user-id and set-group-id, as write(2) does.
 
     With HANDLE_KILLPRIV_V2 the kernel leaves that to us, and for it asks for no security.capability before
     each write (fs/fuse/inode.c, SB_NOSEC).
     """
-    mode = int(engine.status(node, handle).st_mode)
+    status = engine.status(node, handle)
+    mode = int(status.st_mode)
     kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
+    if mode & stat.S_ISGID and _loses_setgid(mode, int(status.st_gid)):
         kept &= ~stat.S_ISGID
     if kept != mode and stat.S_ISREG(mode):
         _Target(engine, engine.path_if_any(node), handle).chmod(kept)
+        engine.forget_attributes(node)  # after a write the kernel takes the mode for what it was
+
+
+def _loses_setgid(mode: int, gid: int) -> bool:
+    """Tell whether a change by the caller takes set-group-id away (fs/attr.c, setattr_should_drop_sgid).
+
+    Without the right to execute it is left to the members of the group and to root, whose chown(2) it may be.
+    """
+    if mode & stat.S_IXGRP:
+        return True
+    return current.uid != 0 and gid != current.gid and gid not in process_groups(current.pid)
 
 
 def _time(request: SetattrIn, valid: int, now: int, seconds: int, nanoseconds: int) -> _Time:

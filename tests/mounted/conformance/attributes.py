@@ -3,11 +3,12 @@
 import os
 import stat
 import subprocess
+import time
 
 import pytest
 
 from .descriptors import opened
-from .expectations import require_root, umask
+from .expectations import eventually, require_root, umask
 from .processes import run_as_nobody
 from .registry import stock_cannot
 
@@ -296,6 +297,19 @@ def inode_flags_are_those_of_the_backing_file(mount, backing):
         assert _inode_flags(str(mount / name)) == _inode_flags(path)
         assert "A" in _inode_flags(path)
         assert "d" not in _inode_flags(path)
+
+
+@stock_cannot("libfuse 2.9 cannot tell the size of what the kernel asks for")
+def changing_inode_flags_sets_the_ctime(mount, backing):
+    """Also where the status has just been asked for."""
+    require_root()
+    (mount / "file").write_bytes(b"content")
+    if subprocess.call(["chattr", "+d", str(backing / "file")], stderr=subprocess.DEVNULL):
+        pytest.skip("the backing filesystem has no inode flags")
+    before = (mount / "file").stat()
+    assert eventually(lambda: time.time() > before.st_ctime + 0.02)
+    subprocess.check_call(["chattr", "-d", str(mount / "file")])
+    assert (mount / "file").stat().st_ctime > before.st_ctime
 
 
 def _inode_flags(path):

@@ -5,10 +5,12 @@ import mmap
 import os
 import shutil
 import subprocess
+import time
 
 from .descriptors import opened
 from .expectations import eventually
 from .processes import run
+from .registry import stock_cannot
 
 _RDWR = os.O_CREAT | os.O_RDWR
 
@@ -54,6 +56,27 @@ def a_shared_mapping_writes_the_file_when_closed(mount, backing):
     with opened(str(mount / "file"), os.O_RDWR) as descriptor, mmap.mmap(descriptor, 0) as mapping:
         mapping[9990:10000] = b"0123456789"
     assert (backing / "file").read_bytes() == b"." * 9990 + b"0123456789"
+
+
+@stock_cannot("fuse-python 1.0 passes whole seconds", always=False)
+@_in_another_process
+def writing_through_a_mapping_sets_the_times(mount, backing):
+    """mmap(2): mtime and ctime change at the latest with msync, also where they have just been asked for."""
+    (mount / "file").write_bytes(b"." * 10000)
+    with opened(str(mount / "file"), os.O_RDWR) as descriptor, mmap.mmap(descriptor, 0) as mapping:
+        for place in (0, 5000):
+            mapping.flush()
+            os.utime(str(mount / "file"), (0, 0))
+            before = (mount / "file").stat()
+            assert before.st_mtime == 0
+            tick = before.st_ctime + 0.02
+            assert eventually(lambda tick=tick: time.time() > tick)
+            mapping[place : place + 7] = b"content"
+            mapping.flush()
+            after = (mount / "file").stat()
+            assert after.st_mtime > 0
+            assert after.st_ctime > before.st_ctime
+            assert after.st_mtime_ns == (backing / "file").stat().st_mtime_ns
 
 
 @_in_another_process

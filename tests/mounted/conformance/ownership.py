@@ -1,8 +1,11 @@
 """Whose file it is: creation, setgid directories, loss of setuid."""
 
+import functools
+import mmap
 import os
 import socket
 import stat
+import subprocess
 
 from . import libc
 from .descriptors import opened
@@ -164,6 +167,42 @@ def writing_takes_setuid_and_setgid_away(mount, backing):
     assert _mode(mount / "file") == 0o777
 
 
+def the_loss_of_setuid_is_seen_by_who_asks_for_the_mode_alone(mount, backing):
+    """As stat(1) does, by statx(2): a write makes only size and times new for the kernel by itself."""
+
+    def mode():
+        return subprocess.check_output(["stat", "-c", "%a", str(mount / "file")])
+
+    def write(flags):
+        with opened("file", os.O_WRONLY | flags) as descriptor, mmap.mmap(-1, 4096) as page:
+            os.writev(descriptor, [page])
+
+    for flags in (0, os.O_DIRECT, os.O_TRUNC):
+        _special_file(mount, 0o6777)
+        assert mode() == b"6777\n"
+        run_as_nobody(mount, functools.partial(write, flags))
+        assert mode() == b"777\n"
+
+
+@stock_cannot(
+    "without HANDLE_KILLPRIV_V2 the kernel leaves it (fs/fuse/dir.c, fuse_setattr)", always=False
+)
+def setgid_without_the_right_to_execute_goes_as_below(mount, backing):
+    """Since Linux 6.2 a write of who is not in the file's group takes that away too (fs/attr.c)."""
+    for groups in ((), (5678,)):
+        modes = []
+        for directory in mount, backing:
+            _special_file(directory, 0o2766)
+            run_as_nobody(directory, functools.partial(_write_a_byte, "file"), groups)
+            modes.append(_mode(directory / "file"))
+        assert modes[0] == modes[1]
+
+
+def _write_a_byte(name):
+    with opened(name, os.O_WRONLY) as descriptor:
+        os.write(descriptor, b"x")
+
+
 def writing_by_root_keeps_setuid(mount, backing):
     """Root may edit setuid programs in place."""
     _special_file(mount, 0o6755)
@@ -232,10 +271,11 @@ def _changes_take_bits_away(mount, backing, *changes):
 
 
 def chown_takes_setuid_and_setgid_away(mount, backing):
-    """Also when root calls it (chown(2))."""
-    _special_file(mount, 0o6755)
-    os.chown(str(mount / "file"), 4321, -1)
-    assert _mode(mount / "file") == _mode(backing / "file") == 0o755
+    """Also when root calls it, but no setgid without the right to execute (chown(2))."""
+    for before, after in ((0o6755, 0o755), (0o6745, 0o2745)):
+        _special_file(mount, before)
+        os.chown(str(mount / "file"), 4321, -1)
+        assert _mode(mount / "file") == _mode(backing / "file") == after
 
 
 def chown_of_a_directory_keeps_setgid(mount, backing):
