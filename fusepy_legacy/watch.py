@@ -6,7 +6,7 @@ set up for each directory. That takes CAP_SYS_ADMIN and Linux 5.9; from Linux 5.
 as well, which is how the other names of a file are known to have changed.
 
 What changes through the mount is no news: events of this process are left out. Writing to a mapped file
-makes no event (fanotify(7)).
+makes no event (fanotify(7), BUGS), but the close of what was mapped does, after its last use.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ _FAN_MARK_ADD = 0x1
 _FAN_MARK_FILESYSTEM = 0x100
 _FAN_MODIFY = 0x2
 _FAN_ATTRIB = 0x4
+_FAN_CLOSE_WRITE = 0x8
 _FAN_MOVED_FROM = 0x40
 _FAN_MOVED_TO = 0x80
 _FAN_CREATE = 0x100
@@ -207,7 +208,7 @@ class _Filesystem:
         self._top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
             self.fanotify = _fanotify()
-            mask = _NAMES | _FAN_MODIFY | _FAN_ATTRIB | _FAN_ONDIR
+            mask = _NAMES | _FAN_MODIFY | _FAN_ATTRIB | _FAN_CLOSE_WRITE | _FAN_ONDIR
             syscalls.fanotify_mark(
                 self.fanotify, _FAN_MARK_ADD | _FAN_MARK_FILESYSTEM, mask, self._top
             )

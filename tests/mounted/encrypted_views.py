@@ -1,12 +1,13 @@
 """A plain directory with a config, and its encrypted view mounted by fusepy-crypt."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 from fusepy_legacy.crypt.config import REVERSE, REVERSE_CONFIG_FILE, create
 from fusepy_legacy.vault.config_file import write_config
-from tests.mounted.commands import Word
+from tests.mounted.commands import Word, wait_until
 from tests.mounted.mounting import Mounted
 from tests.mounted.trees import all_below
 from tests.vault_trees import WARNINGS
@@ -46,6 +47,12 @@ def make_source(directory: Path, flags: "frozenset[str]" = REVERSE, limit: int =
     config, _ = create(PASSWORD, flags, limit, scrypt_n=1024)
     write_config(str(source.root), config.to_bytes(), REVERSE_CONFIG_FILE)
     return source
+
+
+def settle(root: Path) -> None:
+    """Wait until the view takes all below for files that are not being written to, which takes 2 s."""
+    newest = max(path.lstat().st_ctime for path in (root, *all_below(root)))
+    wait_until(lambda: time.time() > newest + 2.1, "the time after which a file is settled")
 
 
 def contents(view: Path) -> Dict[str, bytes]:

@@ -1,5 +1,6 @@
 """What `-o watch` promises: others' changes are seen at once, although the kernel may cache for an hour."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -79,6 +80,21 @@ def test_a_new_file_is_there(watched: Sides) -> None:
     """A name that the kernel remembers as missing appears."""
     (watched.backing / "known" / "missing").write_text("new")
     wait_until((watched.mount / "known" / "missing").exists, "the new file", AT_ONCE)
+
+
+@pytest.mark.parametrize("through_the_mount", [True, False])
+def test_a_mapping_that_was_written_through(watched: Sides, through_the_mount: bool) -> None:
+    """Writing makes no event; the times and the content are the new ones when it is closed and unmapped."""
+    shown, real = watched.mount / "known" / "file", watched.backing / "known" / "file"
+    with (shown if through_the_mount else real).open("r+b") as file:
+        mapping = mmap.mmap(file.fileno(), 3)
+    os.utime(str(shown), (0, 0))
+    assert shown.stat().st_mtime == 0
+    mapping[:] = b"new"
+    mapping.close()
+    wait_until(lambda: shown.stat().st_mtime > 0, "the new time", AT_ONCE)
+    assert shown.stat().st_mtime_ns == real.stat().st_mtime_ns
+    assert shown.read_text() == real.read_text() == "new"
 
 
 def test_a_removed_file_is_gone(watched: Sides) -> None:
