@@ -4,6 +4,7 @@ import fcntl
 import inspect
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, FrozenSet, Iterator, List, Set, Tuple
@@ -416,6 +417,24 @@ def test_an_iv_is_put_back_when_the_directory_cannot_be_removed(
     assert tree.stored() == before
     tree.write("/directory/file")
     assert tree.list("/directory") == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a directory append-only")
+def test_an_iv_is_put_back_into_an_append_only_directory(tree: Tree) -> None:
+    """chattr(1): such a directory takes the IV, but gives no name back."""
+    tree.view.mkdir("/log", 0o755)
+    (log,) = (path for path in tree.root.iterdir() if path.is_dir())
+    tree.view.mkdir("/log/directory", 0o755)
+    if subprocess.call(["chattr", "+a", str(log)], stderr=subprocess.DEVNULL):
+        pytest.skip("the filesystem has no inode flags")
+    try:
+        with pytest.raises(PermissionError):
+            tree.view.rmdir("/log/directory")
+    finally:
+        subprocess.check_call(["chattr", "-a", str(log)])
+    tree.write("/log/directory/file")
+    assert tree.list("/log/directory") == ["file"]
+    assert tree.list("/log") == ["directory"]
 
 
 def test_what_the_dead_left_keeps_no_directory_alive(tree: Tree) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import stat
+import time
 import types
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
@@ -21,6 +22,7 @@ from fusepy_legacy.crypt.reverse import hard_link_path
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.vault.config_file import write_config
+from fusepy_legacy.views import encrypted
 from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.virtual import resized
@@ -87,19 +89,31 @@ def test_an_empty_file_is_empty(view: EncryptedView) -> None:
     file.release(0)
 
 
-def test_each_open_is_an_object_with_a_descriptor(view: EncryptedView) -> None:
+def test_each_open_is_an_object_with_a_descriptor(
+    view: EncryptedView, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It outlives the name; the kernel keeps its pages while nothing has changed."""
     path = Path(str(view.root)) / "file"
     path.write_bytes(b"x" * 5000)
     os.utime(str(path), (1, 1))
-    opened = [view.open(shown(view, "file"), os.O_RDONLY) for _ in range(2)]
+
+    def opening() -> List[EncryptedFile]:
+        return [view.open(shown(view, "file"), os.O_RDONLY) for _ in range(2)]
+
+    too_new = opening()
+    assert [file.keep_cache for file in too_new] == [False, False]
+    later = types.SimpleNamespace(time=lambda: time.time() + 10)
+    monkeypatch.setattr(encrypted, "time", later)
+    opened = opening()
     assert all(isinstance(file, EncryptedFile) for file in opened)
     assert [file.keep_cache for file in opened] == [False, True]
     path.unlink()
     assert opened[0].read(10000, 0) == opened[1].read(10000, 0) != b""
     path.write_bytes(b"y" * 5000)
-    others = [view.open(shown(view, "file"), os.O_RDONLY) for _ in range(2)]
-    assert [file.keep_cache for file in others] == [False, False]  # too new to tell
+    os.utime(str(path), (1, 1))
+    others = opening()
+    assert [file.keep_cache for file in others] == [False, True]
+    opened += too_new
     for file in opened + others:
         file.release(0)
 

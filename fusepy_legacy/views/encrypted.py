@@ -36,8 +36,8 @@ _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
 _KIND = 0o170000  # S_IFMT of inode(7)
 
-# What a page in the kernel's cache was made of: the file's ID, its size and mtime.
-_Version = Tuple[bytes, int, int]
+# What a page in the kernel's cache was made of: the file's ID, its size, mtime and ctime.
+_Version = Tuple[bytes, int, int, int]
 
 
 class EncryptedFile:
@@ -88,7 +88,9 @@ class EncryptedFile:
             self._compare()
         # Here and by nobody else: `cryptography` holds the GIL, so two threads make 744 MB/s of 681, and a
         # second process with half of each read made 468 of the view's 489 on two CPUs, one of which the
-        # program has: bringing the halves over costs what it saves.
+        # program has: bringing the halves over costs what it saves. And not before it is asked for: small
+        # files that were put into the kernel's cache when they were opened (FUSE_NOTIFY_STORE) spared a READ
+        # each and no time, tar took 0.519 s with and without for 5,000 of 3 KiB.
         return reverse.encrypt_range(content, self.ivs, offset, length, data)
 
     def fgetattr(self) -> os.stat_result:
@@ -300,12 +302,12 @@ class EncryptedView(KeyedView):
     def is_as_seen(self, status: os.stat_result, ivs: reverse.FileIVs) -> bool:
         """Tell whether a file is still what the kernel's cached pages of it were made of.
 
-        Of one that has just been written to, the mtime does not tell: clocks of filesystems tick slowly.
+        Of one that has just been written to, the times do not tell: clocks of filesystems tick slowly.
         """
-        if time.time() - status.st_mtime < _SETTLED:
+        if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED:
             return False
         key = (status.st_dev, status.st_ino)
-        version = (ivs.file_id, status.st_size, status.st_mtime_ns)
+        version = (ivs.file_id, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if self._seen.get(key) == version:
             return True
         if len(self._seen) >= _SEEN:

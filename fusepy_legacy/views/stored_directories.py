@@ -121,10 +121,18 @@ def remove(directory: int, name: str) -> None:
             os.rmdir(name, dir_fd=directory)
         except BaseException:
             if moved:
-                os.rename(moved, IV_NAME, src_dir_fd=directory, dst_dir_fd=descriptor)
+                _put_back(directory, moved, descriptor)
             raise
         if moved:
             os.unlink(moved, dir_fd=directory)
+
+
+def _put_back(directory: int, moved: str, descriptor: int) -> None:
+    """Give a directory that could not be removed its IV back."""
+    try:
+        os.rename(moved, IV_NAME, src_dir_fd=directory, dst_dir_fd=descriptor)
+    except PermissionError:  # an append-only directory, which lets no name go
+        os.link(moved, IV_NAME, src_dir_fd=directory, dst_dir_fd=descriptor)
 
 
 def replace(old_directory: int, old: str, new_directory: int, new: str) -> None:

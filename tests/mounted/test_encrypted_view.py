@@ -13,7 +13,7 @@ import pytest
 from fusepy_legacy.crypt.config import DIRIV, FORWARD_PLAINTEXT_NAMES, REVERSE
 from tests.errnos import raises_errno
 from tests.mounted.commands import output_of
-from tests.mounted.encrypted_views import PASSWORD, Source, contents, make_source
+from tests.mounted.encrypted_views import PASSWORD, Source, contents, make_source, settle
 from tests.mounted.gocryptfs import Sides, assert_equal, fill, mounted
 from tests.mounted.mounting import mounts_below
 from tests.mounted.trees import all_below
@@ -331,6 +331,22 @@ def test_a_changed_file_is_read_anew(source: Source) -> None:
         assert second != first
         path.write_bytes(b"a" * 10000)
         assert shown.read_bytes() == first
+
+
+def test_a_changed_file_whose_mtime_was_set_back_is_read_anew(source: Source) -> None:
+    """And with the same size: its ctime tells."""
+    path = source.root / "file"
+    path.write_bytes(b"a" * 5000)
+    os.utime(str(path), ns=(1, 10**18))
+    with source.shown("attr_timeout=0"):
+        shown = next(one for one in source.view.iterdir() if "." not in one.name)
+        settle(source.root)
+        first = shown.read_bytes()
+        assert shown.read_bytes() == first
+        with path.open("r+b") as file:
+            file.write(b"b")
+        os.utime(str(path), ns=(1, 10**18))
+        assert shown.read_bytes() != first
 
 
 def test_reading_does_not_touch_the_source(source: Source) -> None:
