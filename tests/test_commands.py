@@ -10,6 +10,7 @@ import pytest
 
 from fusepy_legacy.commands.crypt import _is_forward
 from fusepy_legacy.errors import EXIT_FAILED
+from tests.vault_trees import ENVIRONMENT
 
 COMMANDS = ("crypt", "passthrough", "run", "vault")
 
@@ -18,7 +19,7 @@ def command(name: str, *arguments: str, stdout: Any) -> "subprocess.CompletedPro
     """Run the program fusepy-NAME as a shell does, with its output buffered."""
     module = f"fusepy_legacy.commands.{name}"
     code = f"import sys; from {module} import main; sys.exit(main())"
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    variables = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONUNBUFFERED"}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         stdout=stdout,

@@ -327,9 +327,18 @@ def test_a_plain_directory_with_a_config_is_no_encrypted_tree(
     plain, encrypted = f"d/{'x' * 200}", f"{first.decode()}/{second.decode()}"
     assert run("encrypt-path", *key, f"{directory}/{plain}").output == f"{encrypted}\n".encode()
     assert run("decrypt-path", *key, f"{directory}/{encrypted}").output == f"{plain}\n".encode()
+    kept = tmp_path / "kept.conf"
+    (directory / ".gocryptfs.reverse.conf").rename(kept)
+    key += ["--config", kept, "--root", directory]
+    assert run("encrypt-path", *key, f"{directory}/{plain}").output == f"{encrypted}\n".encode()
+    assert run("decrypt-path", *key, f"{directory}/{encrypted}").output == f"{plain}\n".encode()
+    assert run("encrypt-path", *key, f"{directory}/new/file").code == 0
+    outcome = run("encrypt-path", *key, tmp_path)
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
 
 
 MISTAKES = [
+    (["encrypt-path", "--root", "DIR", "DIR/file"], 1),
     ([], 1),
     (["lss"], 1),
     (["ls"], 1),

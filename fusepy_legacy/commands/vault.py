@@ -35,7 +35,7 @@ from fusepy_legacy.vault.config_file import (
     replace_config,
 )
 from fusepy_legacy.vault.listing import Listing
-from fusepy_legacy.vault.location import Location, locate
+from fusepy_legacy.vault.location import Location, locate, locate_plain
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
 from fusepy_legacy.vault.plain import Plain
@@ -178,8 +178,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="and its modes, owners, times of change and attributes",
     )
-    command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, sources)
-    command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, sources)
+    plain = _Parser(add_help=False)
+    plain.add_argument(
+        "--root", metavar="DIR", help="the plain directory of a view whose --config is not in it"
+    )
+    command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, plain, sources)
+    command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, plain, sources)
     command("speed", _speed, "measure the ciphers")
     return parser
 
@@ -332,7 +336,12 @@ def _decrypt_path(options: argparse.Namespace) -> int:
 
 
 def _translate(options: argparse.Namespace, function: Any) -> int:
-    places = _locate_all(options.sources, options.config)
+    if options.root is None:
+        places = _locate_all(options.sources, options.config)
+    elif options.config is None:
+        raise VaultError("--root goes with --config; a config in DIR is found without", EXIT_USAGE)
+    else:
+        places = [locate_plain(word, options.root, options.config) for word in options.sources]
     kind = PlainTree if places[0].is_reverse else Vault
     with _unlocked(kind, places[0], options) as vault:
         for place in places:

@@ -4,7 +4,7 @@ import os
 from typing import NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import CONFIG_FILE, REVERSE_CONFIG_FILE
-from fusepy_legacy.errors import EXIT_ROOT
+from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
 from fusepy_legacy.vault.report import VaultError
 
 
@@ -18,6 +18,18 @@ class Location(NamedTuple):
     config_file: str
     path: bytes
     is_reverse: bool
+
+
+def locate_plain(word: str, root: str, config_file: str) -> Location:
+    """Take a typed path apart at `root`, a plain directory that is shown encrypted by a config elsewhere.
+
+    Raises VaultError (1) for a path that is not in it.
+    """
+    root, path = os.path.abspath(root), os.path.abspath(word)
+    if os.path.commonpath([root, path]) != root:
+        raise VaultError(f"{word}: it is not in {root}", EXIT_USAGE)
+    rest = os.path.relpath(path, root) if path != root else ""
+    return Location(root, config_file, os.fsencode(rest), is_reverse=True)
 
 
 def locate(word: str, config_file: Optional[str] = None) -> Location:

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from tests.mounted.commands import Word, output_of, run
+from tests.mounted.commands import Word, output_of, run, wait_until
 from tests.mounted.mounting import Mirror, Sides, passthrough
 from tests.mounted.trees import (
     ETERNITY,
@@ -360,6 +360,8 @@ def test_mv_into_within_and_out_of_the_mount(mirror: Mirror, tmp_path: Path) -> 
 def test_find(mirror: Mirror, tests: str) -> None:
     """find finds the same on both sides, with the same numbers."""
     make_tree(mirror.backing)
+    links = mirror.backing.stat().st_nlink
+    wait_until(lambda: mirror.mount.stat().st_nlink == links, "what others may have looked at", 3)
     shown = ["-printf", r"%P %y %m %U:%G %n %s %i %Ts\n"]
     found = [
         sorted(output_of("find", ".", *tests.split(), *shown, cwd=side).splitlines())
