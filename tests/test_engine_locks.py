@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import queue
 import struct
+import threading
 import time
 import types
 from typing import Any, List
@@ -148,17 +150,37 @@ def test_what_is_cached_of_a_file_ends_when_it_is_locked(opcode: int) -> None:
     assert len(opened.kernel.engine.waits) == 0
 
 
-@pytest.mark.parametrize("by", ["kernel I/O", "one thread"])
-def test_only_attributes_end_where_data_cannot(by: str) -> None:
-    """None is cached with kernel I/O; one thread alone could not serve the reads that it would wait for."""
+def test_only_attributes_end_with_kernel_io() -> None:
+    """No data is cached."""
     opened = Opened(lock=None)
     engine = opened.kernel.engine
-    engine.handles.get(opened.fh).backed = by == "kernel I/O"
-    engine.concurrent = by != "one thread"
+    engine.handles.get(opened.fh).backed = True
     sent: List[bytes] = []
     engine.notify = sent.append
     opened.sends(32, lk_in(opened.fh, fcntl.F_RDLCK))
     assert sent == [reply(u64(opened.node) + i64(-1) + i64(0), error=2, unique=0)]
+
+
+@pytest.mark.parametrize("opcode", [32, 33])
+def test_one_thread_serves_the_reads_that_the_end_of_cached_data_waits_for(opcode: int) -> None:
+    """The lock has its reply when the kernel has dropped the data, not before."""
+    opened = Opened(lock=None)
+    engine = opened.kernel.engine
+    engine.concurrent = False
+    read = threading.Event()
+    sent: queue.Queue[bytes] = queue.Queue()
+
+    def notify(message: bytes) -> None:
+        assert read.wait(20)
+        sent.put(message)
+
+    engine.notify = notify
+    assert opened.sends(opcode, lk_in(opened.fh, fcntl.F_WRLCK)) is None
+    assert len(engine.waits) == 0
+    read.set()
+    data_and_attributes = u64(opened.node) + i64(0) + i64(0)
+    assert sent.get(timeout=20) == reply(data_and_attributes, error=2, unique=0)
+    assert sent.get(timeout=20) == reply()
 
 
 def test_one_thread_waits_for_a_lock_without_being_in_a_handler() -> None:
@@ -167,6 +189,7 @@ def test_one_thread_waits_for_a_lock_without_being_in_a_handler() -> None:
     opened = Opened(lock=lambda *_, **__: answers.pop(0))
     waits = opened.kernel.engine.waits
     opened.kernel.engine.concurrent = False
+    opened.kernel.engine.handles.get(opened.fh).backed = True
     fields = lk_in(opened.fh, fcntl.F_WRLCK)
     assert opened.sends(33, fields) is None
     assert UNIQUE in waits

@@ -3,17 +3,20 @@
 import fcntl
 import os
 import sqlite3
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Callable, Sequence
 
 import pytest
 
+from tests.mounted.conformance.descriptors import opened
 from tests.mounted.conformance.expectations import eventually
 from tests.mounted.conformance.processes import Bell, Child
 from tests.mounted.mounting import Sides, passthrough
 
 TRANSACTIONS = 100  # of each process
+PAGE = 4096
 
 
 def writer(database: Path, name: str) -> Callable[[], int]:
@@ -71,6 +74,50 @@ def test_a_database_stays_whole(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM entries").fetchone() == (written,)
         assert connection.execute("SELECT value FROM counter").fetchone() == (written,)
+
+
+@pytest.mark.parametrize("switches", [["-s"], []], ids=["alone", "threads"])
+def test_who_holds_a_lock_never_reads_what_was_before(
+    sides: Sides, switches: Sequence[str]
+) -> None:
+    """However many others ask for attributes, by which the kernel tells whether its pages are old."""
+    (sides.backing / "file").write_bytes(bytes(PAGE * 10))
+    end = time.time() + 2
+
+    def rewrite() -> int:
+        number = 0
+        with opened(str(sides.backing / "file"), os.O_RDWR) as descriptor:
+            while time.time() < end:
+                number += 1
+                fcntl.lockf(descriptor, fcntl.LOCK_EX)
+                for page in range(10):
+                    os.pwrite(descriptor, b"%10d" % number, page * PAGE)
+                fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        return number
+
+    def compare() -> int:
+        """Return how often the two sides were equal."""
+        number = 0
+        with opened(str(sides.mount / "file"), os.O_RDWR) as locked:
+            with opened(str(sides.backing / "file"), os.O_RDONLY) as below:
+                while time.time() < end:
+                    fcntl.lockf(locked, fcntl.LOCK_SH)
+                    for page in range(10):
+                        assert os.pread(locked, 10, page * PAGE) == os.pread(below, 10, page * PAGE)
+                    fcntl.lockf(locked, fcntl.LOCK_UN)
+                    number += 1
+        return number
+
+    def ask() -> int:
+        while time.time() < end:
+            os.stat(str(sides.mount / "file"))
+        return 1
+
+    with passthrough(sides.backing, sides.mount, "no_kernel_io", switches=switches):
+        with ExitStack() as stack:
+            functions = [rewrite, compare, compare, ask, ask, ask]
+            children = [stack.enter_context(Child(function)) for function in functions]
+            assert all(child.result() for child in children)
 
 
 def test_a_mapping_that_would_not_be_shared_is_refused(sides: Sides) -> None:

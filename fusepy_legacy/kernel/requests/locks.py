@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Optional, Tuple
 
@@ -39,15 +40,14 @@ def getlk(engine: "Engine", node: Node, *fields: int) -> bytes:
     return abi.LK_OUT.pack(start, end, kind, (found.l_pid or 0) & 0xFFFFFFFF)
 
 
-def setlk(engine: "Engine", node: Node, *fields: int) -> bytes:
+def setlk(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
     """Take or drop a lock, or fail at once."""
     request = LockIn(*fields)
     if request.lk_flags & abi.LK_FLOCK:
         _flock(engine, request, wait=False)
     else:
         _lock(engine, fcntl.F_SETLK, request)
-    _refresh(engine, node, request)
-    return b""
+    return _refresh(engine, node, request)
 
 
 def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
@@ -65,8 +65,7 @@ def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
     finally:
         current.interrupted = None
         engine.waits.end(unique)
-    _refresh(engine, node, request)
-    return b""
+    return _refresh(engine, node, request)
 
 
 def _setlk_or_wait(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
@@ -78,55 +77,69 @@ def _setlk_or_wait(engine: "Engine", node: Node, *fields: int) -> Optional[bytes
     interrupted = engine.waits.begin(unique)
     waits = False
     try:
-        setlk(engine, node, *fields)
+        return setlk(engine, node, *fields)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
         if interrupted.is_set():
             raise OSError(errno.EINTR, os.strerror(errno.EINTR)) from error
         waits = True
+        return None
     finally:
         if not waits:
             engine.waits.end(unique)
-    return None if waits else b""
 
 
-def _refresh(engine: "Engine", node: Node, request: LockIn) -> None:
-    """Let the kernel forget what it has cached of a file that has been locked.
+def _refresh(engine: "Engine", node: Node, request: LockIn) -> Optional[bytes]:
+    """Let the kernel forget what it has cached of a file that has been locked, and return the reply.
 
     Who holds a lock relies on seeing what the last holder wrote, who may have done it past the mount. Without
     attributes the kernel asks for size and times at the next read, and drops data when they have changed
-    (INIT_AUTO_INVAL_DATA). Where they may not tell, it is to drop the data at once. For that it waits for
-    reads that are under way, and these for another thread of ours.
+    (INIT_AUTO_INVAL_DATA), but only after it has taken them for known: who reads in between gets what was
+    there before (fs/fuse/inode.c, fuse_change_attributes_i). So it is to drop the data before the reply. For
+    that it waits for reads that are under way, and these for a thread of ours. When there is but one, another
+    says it to the kernel, and replies.
     """
     if request.type == fcntl.F_UNLCK:
-        return
+        return b""
     handle = engine.handles.get(request.fh)
-    data = engine.concurrent and not handle.backed and not _is_settled(engine, handle)
+    change = _settled_change(engine, handle)
+    data = not handle.backed and (change is None or change != handle.settled)
+    messages = [notifications.inval_inode(node.id, data)]
+    # A lock of one file may stand for others: sqlite's of -shm does for the size of -wal.
+    for other in engine.handles.open_beside(node):
+        messages.append(notifications.inval_inode(other.id, data=False))
+
+    def send() -> None:
+        for message in messages:
+            engine.notify(message)
+        handle.settled = change
+
+    if data and not engine.concurrent:
+        messages.append(abi.OUT_HEADER.pack(abi.OUT_HEADER.size, 0, current.unique))
+        threading.Thread(target=send, daemon=True).start()
+        return None
     with engine.waits.waiting():
-        engine.notify(notifications.inval_inode(node.id, data))
-        # A lock of one file may stand for others: sqlite's of -shm does for the size of -wal.
-        for other in engine.handles.open_beside(node):
-            engine.forget_attributes(other)
+        send()
+    return b""
 
 
-def _is_settled(engine: "Engine", handle: Handle) -> bool:
-    """Tell whether size and times tell every change since what the kernel has cached was read.
+def _settled_change(engine: "Engine", handle: Handle) -> Any:
+    """Return size and times of a file's last change, None when they might not tell of one that follows.
 
     Before Linux 6.13 they do not within one tick of the clock. What was read later than a tick after the
     last change is told; so what was cached before has to be dropped once.
     """
     if engine.operations.fgetattr is None or not handle.arguments:
-        return False
+        return None
     try:
         status = engine.call_open("fgetattr", handle)
     except OSError:
-        return False
-    change = time_of(status, "st_mtime"), time_of(status, "st_ctime"), int(status.st_size)
-    known, handle.settled = handle.settled, None
-    if all(seconds + _TICK < time.time() for seconds in map(_seconds, change[:2])):
-        handle.settled = change
-    return bool(known == change)
+        return None
+    times = time_of(status, "st_mtime"), time_of(status, "st_ctime")
+    if any(seconds + _TICK >= time.time() for seconds in map(_seconds, times)):
+        return None
+    return times, int(status.st_size)
 
 
 def _seconds(moment: Tuple[int, int]) -> float:
