@@ -7,7 +7,9 @@ from typing import Iterator
 import pytest
 
 from fusepy_legacy.kernel.device import Device
+from fusepy_legacy.kernel.engine import Reply
 from fusepy_legacy.kernel.latency import UNLIMITED, WakeLatency
+from tests.errnos import raises_errno
 
 
 @pytest.fixture
@@ -45,3 +47,22 @@ def test_a_reply_that_the_kernel_does_not_take(
     assert device.write(b"a" * 8 if parts == 1 else (b"a" * 4, b"a" * 4)) is taken
     monkeypatch.undo()
     assert caplog.messages == logged
+
+
+@pytest.mark.parametrize("reply", [b"a" * 8, (b"a" * 4, b"a" * 4)])
+def test_what_comes_after_the_end_goes_nowhere(reply: Reply) -> None:
+    """A handler may return long after; the descriptor's number is another file's by then."""
+    reader, writer = os.pipe()
+    try:
+        device = Device(writer, 0.0, WakeLatency(UNLIMITED))
+        device.close()
+        assert device.write(reply)
+        device.close_backing(1)
+        with raises_errno(errno.EBADF):
+            device.open_backing(0)
+        os.set_blocking(reader, False)
+        with raises_errno(errno.EAGAIN):
+            os.read(reader, 8)
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -29,6 +29,9 @@ DEFAULT_SPIN = 30e-6  # seconds
 _RETRY = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
 _GONE = (errno.ENODEV, errno.ECONNABORTED)
 
+# Above every limit of open files: what a closed device is asked for fails with EBADF.
+_CLOSED = 0x7FFFFFFF
+
 
 def _length(reply: Reply) -> int:
     return len(reply) if isinstance(reply, bytes) else sum(len(part) for part in reply)
@@ -49,7 +52,11 @@ class Device:
         self._stopped = False
 
     def close(self) -> None:
-        """Close what belongs to this object; the device's descriptor does not."""
+        """Close what belongs to this object; the device's descriptor does not, but it is used no more.
+
+        Threads may still be in a handler, whose replies must not go to what is next opened by that number.
+        """
+        self.descriptor = _CLOSED
         self.latency.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
@@ -112,8 +119,10 @@ class Device:
         return number
 
     def close_backing(self, number: int) -> None:
-        """Give a backing id back."""
-        fcntl.ioctl(self.descriptor, abi.DEV_IOC_BACKING_CLOSE, struct.pack("=I", number))
+        """Give a backing id back; the end of the mount has given back all."""
+        descriptor = self.descriptor
+        if descriptor != _CLOSED:
+            fcntl.ioctl(descriptor, abi.DEV_IOC_BACKING_CLOSE, struct.pack("=I", number))
 
     def write(self, reply: Reply) -> bool:
         """Send a reply; return false when the kernel does not want it: the request was interrupted."""
@@ -129,6 +138,6 @@ class Device:
                 # Not a reply that this kernel can understand: our defect, but not the mount's end.
                 logger.error("the kernel refused a reply of %d bytes", _length(reply))
                 return False
-            if error.errno not in _GONE:
+            if error.errno not in _GONE and self.descriptor != _CLOSED:
                 raise
         return True

@@ -175,8 +175,8 @@ class Session:
                 self._mount.unmount(lazy=True)
             except OSError as error:
                 logger.error("cannot unmount: %s", error)
-        self._mount.close()
         self._device.close()
+        self._mount.close()
         self.engine.close()
         if self.engine.operations.fsdestroy is not None:
             try:
