@@ -187,15 +187,18 @@ def test_one_thread_waits_for_a_lock_without_being_in_a_handler() -> None:
     """SETLKW is a SETLK that has no reply until it succeeds."""
     answers = [-errno.EAGAIN, -errno.EACCES, 0]
     opened = Opened(lock=lambda *_, **__: answers.pop(0))
-    waits = opened.kernel.engine.waits
-    opened.kernel.engine.concurrent = False
-    opened.kernel.engine.handles.get(opened.fh).backed = True
+    engine = opened.kernel.engine
+    engine.concurrent = False
+    sent: queue.Queue[bytes] = queue.Queue()
+    engine.notify = sent.put
     fields = lk_in(opened.fh, fcntl.F_WRLCK)
+    for _ in range(2):
+        assert opened.sends(33, fields) is None
+        assert UNIQUE in engine.waits
+    assert sent.empty()
     assert opened.sends(33, fields) is None
-    assert UNIQUE in waits
-    assert opened.sends(33, fields) is None
-    assert opened.sends(33, fields) == reply()
-    assert UNIQUE not in waits
+    assert UNIQUE not in engine.waits
+    assert [sent.get(timeout=20) for _ in range(2)][1] == reply()
     assert {call[2] for call in opened.calls()} == {fcntl.F_SETLK}
 
 

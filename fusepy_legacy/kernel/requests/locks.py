@@ -97,8 +97,8 @@ def _refresh(engine: "Engine", node: Node, request: LockIn) -> Optional[bytes]:
     attributes the kernel asks for size and times at the next read, and drops data when they have changed
     (INIT_AUTO_INVAL_DATA), but only after it has taken them for known: who reads in between gets what was
     there before (fs/fuse/inode.c, fuse_change_attributes_i). So it is to drop the data before the reply. For
-    that it waits for reads that are under way, and these for a thread of ours. When there is but one, another
-    says it to the kernel, and replies.
+    that it waits for reads that are under way, and for the end of inodes that are being dropped, and these
+    for a thread of ours. When there is but one, another says it to the kernel, and replies.
     """
     if request.type == fcntl.F_UNLCK:
         return b""
@@ -115,7 +115,7 @@ def _refresh(engine: "Engine", node: Node, request: LockIn) -> Optional[bytes]:
             engine.notify(message)
         handle.settled = change
 
-    if data and not engine.concurrent:
+    if not engine.concurrent:
         messages.append(abi.OUT_HEADER.pack(abi.OUT_HEADER.size, 0, current.unique))
         threading.Thread(target=send, daemon=True).start()
         return None
