@@ -164,6 +164,23 @@ def test_renaming_a_directory_moves_all_below() -> None:
     assert table.moves == 1
 
 
+def test_a_path_that_is_built_during_a_rename_is_not_kept() -> None:
+    """Also of an empty directory, whose rename changes no other path."""
+    table = NodeTable()
+    (directory,) = known(table, "/old")
+
+    class Renaming(str):
+        """A name that changes when it is read."""
+
+        def __format__(self, specification: str) -> str:
+            table.renamed(table.root, "old", table.root, "new", exchange=False)
+            return str(self)
+
+    directory.name = Renaming("old")
+    assert table.prefix(directory) == "/old/"  # who asked looks again: `moves`
+    assert table.prefix(directory) == "/new/"
+
+
 def test_who_waits_for_a_rename_goes_on_with_its_end() -> None:
     """Told by it, not by the clock, which is there for renames that hang."""
     table = NodeTable()

@@ -111,12 +111,12 @@ class NodeTable:
 
     def path(self, node: Node) -> Optional[str]:
         """Return the node's path from the mount's root, None when it has no name any more."""
-        parent = node.parent
+        parent, name = node.parent, node.name  # together: a rename may change both meanwhile
         if parent is None:
             return "/" if node is self.root else None
         prefix = self.prefix(parent)
         if prefix is not None:
-            return prefix + node.name
+            return prefix + name
         for other, name in list(node.more or ()):  # a copy: no guard is held
             prefix = self.prefix(other)
             if prefix is not None:
@@ -128,15 +128,19 @@ class NodeTable:
         generation = self._generation
         if directory.generation == generation or directory is self.root:
             return directory.prefix
-        parent = directory.parent
+        parent, name = directory.parent, directory.name
         if parent is None:
             return None
         above = self.prefix(parent)
         if above is None:
             return None
-        prefix = f"{above}{directory.name}/"
+        prefix = f"{above}{name}/"
         directory.prefix = prefix
         directory.generation = generation
+        if directory.parent is not parent or directory.name != name:
+            directory.generation = (
+                -1
+            )  # it was renamed meanwhile, which starts no generation if it is empty
         return prefix
 
     def child(self, parent: Node, name: str) -> Optional[Node]:
