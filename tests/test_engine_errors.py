@@ -435,6 +435,34 @@ def test_a_request_that_meets_a_rename_half_done() -> None:
     assert answers == [0]
 
 
+@pytest.mark.parametrize(
+    ("opcode", "handler", "fields"),
+    [
+        (6, "symlink", b"made\0target\0"),
+        (8, "mknod", u32(0o010600) + u32(0) + u32(0) + u32(0) + b"made\0"),
+        (9, "mkdir", u32(0o755) + u32(0) + b"made\0"),
+        (13, "link", u64(2) + b"made\0"),
+    ],
+)
+def test_what_was_made_before_a_rename_is_not_made_again(
+    opcode: int, handler: str, fields: bytes
+) -> None:
+    """The directory is renamed between the making and the question for the status."""
+
+    def getattr_(path: str) -> os.stat_result:
+        if path == "/old/made":
+            nodes = kernel.engine.nodes
+            nodes.renamed(nodes.root, "old", nodes.root, "new", exchange=False)
+            raise OSError(errno.ENOENT, "renamed")
+        return FILE if path in ("/file", "/new/made") else DIRECTORY
+
+    kernel = Kernel(getattr=getattr_, **{handler: None})
+    kernel.looks_up("file")
+    directory = kernel.looks_up("old")
+    assert error_of(kernel.sends(opcode, fields, node=directory)) == 0
+    assert [call[0] for call in kernel.calls()] == [handler, "getattr", "getattr"]
+
+
 def test_enoent_without_a_rename_is_the_answer() -> None:
     """The handler is asked once."""
     kernel = Kernel(getattr=OSError(errno.ENOENT, ""))

@@ -155,17 +155,12 @@ class Engine:
             try:
                 body = self._serve(row, request, header)
             except OSError as error:
-                number = _errno(error)
                 tries += 1
-                if (
-                    number in (errno.ENOENT, errno.ESTALE)
-                    and tries < _TRIES
-                    and (self.nodes.settle() or self.nodes.moves != moves)
-                ):
+                if tries < _TRIES and self._has_moved(error, moves):
                     continue
                 if self._debug:
                     logger.debug("%s %d: %s", row.opcode.name, header[3], error)
-                reply: Reply = _pack_header(16, -number, unique)
+                reply: Reply = _pack_header(16, -_errno(error), unique)
             except Exception:
                 logger.exception("%s failed", row.opcode.name)
                 reply = _pack_header(16, -errno.EIO, unique)
@@ -178,6 +173,12 @@ class Engine:
                 head = _pack_header(_REPLY_HEADER_SIZE + size, 0, unique)
                 reply = (head, body) if size > _LARGE else head + body
             return reply if row.replies else None
+
+    def _has_moved(self, error: OSError, moves: int) -> bool:
+        """Tell whether what was not found may have been renamed, since `moves` were counted."""
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            return False
+        return self.nodes.settle() or self.nodes.moves != moves
 
     def _serve(
         self, row: "requests.Row", request: memoryview, header: Tuple[int, ...]
@@ -255,6 +256,21 @@ class Engine:
         if prefix is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return prefix + name
+
+    def child_status(self, parent: Node, name: str) -> Any:
+        """Return the status of what has just been made in a directory, wherever that has been moved since.
+
+        To serve the whole request again would be to make it again: EEXIST.
+        """
+        tries = 0
+        while True:
+            moves = self.nodes.moves
+            try:
+                return call(self.required("getattr"), self.child_path(parent, name))
+            except OSError as error:
+                tries += 1
+                if tries == _TRIES or not self._has_moved(error, moves):
+                    raise
 
     @contextlib.contextmanager
     def reaching(self, node: Node) -> Iterator[str]:

@@ -77,7 +77,7 @@ def mknod(engine: "Engine", parent: Node, mode: int, rdev: int, umask: int, name
     mode = new_mode(engine, mode, umask)
     if not (stat.S_ISREG(mode) and _create_by_opening(engine, path, mode)):
         call(engine.required("mknod"), path, mode, rdev)
-    return _made(engine, parent, name, path)
+    return _made(engine, parent, name)
 
 
 def _create_by_opening(engine: "Engine", path: str, mode: int) -> bool:
@@ -103,18 +103,18 @@ def mkdir(engine: "Engine", parent: Node, mode: int, umask: int, name: str) -> b
     """Make a directory."""
     path = engine.child_path(parent, name)
     call(engine.required("mkdir"), path, new_mode(engine, mode, umask))
-    return _made(engine, parent, name, path)
+    return _made(engine, parent, name)
 
 
 def symlink(engine: "Engine", parent: Node, name: str, target: str) -> bytes:
     """Make a symlink."""
     path = engine.child_path(parent, name)
     call(engine.required("symlink"), target, path)
-    return _made(engine, parent, name, path)
+    return _made(engine, parent, name)
 
 
-def _made(engine: "Engine", parent: Node, name: str, path: str) -> bytes:
-    return engine.entry(parent, name, call(engine.required("getattr"), path))
+def _made(engine: "Engine", parent: Node, name: str) -> bytes:
+    return engine.entry(parent, name, engine.child_status(parent, name))
 
 
 def readlink(engine: "Engine", node: Node) -> bytes:
@@ -138,7 +138,7 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
             call(engine.required("linkat"), handle.path, path, *handle.arguments)
     else:
         call(engine.required("link"), old_path, path)
-    status = call(engine.required("getattr"), path)
+    status = engine.child_status(parent, name)
     if engine.use_ino and old.file_id is None and old.parent is None:
         engine.nodes.identify(old, engine.file_id(status))
     return engine.entry(parent, name, status)
