@@ -366,8 +366,8 @@ class Passthrough(Rooted):
         """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""
         root, old, new = self.beneath.common(old, new)
         root.check_rename(old, new, flags)
-        with root.parent(old) as (old_directory, old_name):
-            with root.parent(new) as (new_directory, new_name):
+        with root.old(old) as (old_directory, old_name):
+            with root.replaced(new) as (new_directory, new_name):
                 if flags:
                     syscalls.renameat2(old_directory, old_name, new_directory, new_name, flags)
                 else:

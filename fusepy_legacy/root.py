@@ -26,6 +26,7 @@ from fusepy_legacy.exclusion import (
     Exclusion,
 )
 from fusepy_legacy.inodes import InodeNumbers, numbered
+from fusepy_legacy.kernel.context import current
 
 # Flags of open(2) that change something.
 CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | TMPFILE_BIT
@@ -222,7 +223,11 @@ class Root(Beneath):
 
     def old(self, path: str) -> Parent:
         """Return the directory and the name of a file that shall lose this name."""
-        return self.parent(path, change=True)
+        return self._confirmed(self.parent(path, change=True), 0)
+
+    def replaced(self, path: str) -> Parent:
+        """Return the directory and the name that a file shall get, from another that may have it."""
+        return self._confirmed(self.parent(path), 1)
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
@@ -230,6 +235,22 @@ class Root(Beneath):
             self._check(path, kind)
         self.check_writable(path)
         return super().parent(path)
+
+    def _confirmed(self, parent: Parent, which: int) -> Parent:
+        """Raise ESTALE if a directory is not the one that the request is about.
+
+        Someone may have put another in its place, in which the file of that name is not to be lost.
+        """
+        directories = current.directories[which:]
+        if directories and directories[0] is not None:
+            try:
+                status = self.shown(os.fstat(parent.descriptor), parent.descriptor)
+                if (status.st_dev, status.st_ino) != directories[0]:
+                    raise error(errno.ESTALE, parent.name)
+            except BaseException:
+                parent.__exit__()
+                raise
+        return parent
 
     def check(self, path: str, change: bool = False) -> None:
         """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""

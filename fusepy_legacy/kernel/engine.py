@@ -139,6 +139,7 @@ class Engine:
         current.header = header
         current.extensions = b""
         current.umask = 0
+        current.directories = ()
         try:
             return self._answer(row, request, header)
         finally:

@@ -384,7 +384,7 @@ class DecryptedView(KeyedView):
                     raise
                 if self.config.plaintext_names:
                     raise
-                with self.beneath.parent(old) as old_place, self.beneath.parent(new) as new_place:
+                with self.beneath.old(old) as old_place, self.beneath.replaced(new) as new_place:
                     stored_directories.replace(*old_place, *new_place)
 
     def unlink(self, path: str) -> None:

@@ -146,6 +146,7 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
 
 def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
     """Take a file's name away."""
+    current.directories = (parent.file_id,)
     if not _hide(engine, parent, name):
         path = engine.child_path(parent, name)
         node = engine.nodes.child(parent, name)
@@ -159,6 +160,7 @@ def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
 
 def rmdir(engine: "Engine", parent: Node, name: str) -> bytes:
     """Remove an empty directory, which programs may still work in."""
+    current.directories = (parent.file_id,)
     node = engine.nodes.child(parent, name)
     _take_name(engine, node, "rmdir", engine.child_path(parent, name))
     engine.nodes.removed(parent, name)
@@ -177,6 +179,7 @@ def rename2(
     new_parent = engine.nodes.by_id.get(new_parent_id)
     if new_parent is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    current.directories = parent.file_id, new_parent.file_id
     paths = engine.child_path(parent, old), engine.child_path(new_parent, new)
     handler = engine.required("rename")
     with engine.nodes.moving():

@@ -206,6 +206,42 @@ def an_open_directory_that_was_removed_is_empty(mount, backing):
     assert os.listdir(str(backing)) == []
 
 
+def _number_of(function):
+    try:
+        function()
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+@stock_cannot("libfuse 2.9 knows a directory by its path alone")
+def no_name_is_taken_from_a_directory_that_has_replaced_another(mount, backing):
+    """Who works in the first one meanwhile may be refused, but must not lose what is in the second."""
+
+    def make(side):
+        (side / "directory" / "sub").mkdir(parents=True)
+        for name in ("unlinked", "renamed", "replaced"):
+            (side / "directory" / name).write_bytes(b"content")
+
+    make(mount)
+    names = sorted(os.listdir(str(mount / "directory")))
+    with opened(str(mount / "directory"), os.O_PATH | os.O_DIRECTORY) as directory:
+        for name in names:
+            os.stat(name, dir_fd=directory)
+        (backing / "directory").rename(backing / "old")
+        make(backing)
+        keywords = {"src_dir_fd": directory, "dst_dir_fd": directory}
+        for take in (
+            lambda: os.unlink("unlinked", dir_fd=directory),
+            lambda: os.rmdir("sub", dir_fd=directory),
+            lambda: os.rename("renamed", "replaced", **keywords),
+        ):
+            assert _number_of(take) in (0, errno.ESTALE)
+    assert sorted(os.listdir(str(backing / "directory"))) == names
+    (mount / "directory" / "unlinked").unlink()
+    assert not (backing / "directory" / "unlinked").exists()
+
+
 def a_directory_cannot_be_opened_for_writing(mount, backing):
     """EISDIR for every way to write."""
     (mount / "directory").mkdir()
