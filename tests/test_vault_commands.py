@@ -337,6 +337,44 @@ def test_a_plain_directory_with_a_config_is_no_encrypted_tree(
     assert (outcome.code, len(outcome.errors)) == (1, 1)
 
 
+def test_the_paths_of_a_view_of_several_directories(run: Run, tmp_path: Path) -> None:
+    """They start with the label of the innermost root that a plain path is in."""
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    overlapping = "overlapping = yes\nread_only = yes\n"
+    text = f"[first]\npath = {outer}\n[the/second]\npath = {inner}\n{overlapping}"
+    roots = file_with(tmp_path, text.encode())
+    password = file_with(tmp_path, b"secret\n")
+    assert run("init", "--reverse", "--scryptn", "10", "--passfile", password, outer).code == 0
+    kept = tmp_path / "kept.conf"
+    (outer / ".gocryptfs.reverse.conf").rename(kept)
+    config = parse(kept.read_bytes())
+    names = config.name_cipher(config.unlock(b"secret"))
+    key = ["--passfile", password, "--config", kept]
+
+    def encrypted(path: str) -> bytes:
+        stored = b""
+        for name in path.encode().split(b"/"):
+            stored += b"/" + names.encrypt_name(name, reverse.directory_iv(stored[1:]))
+        return stored[1:] + b"\n"
+
+    for plain, shown in [
+        (outer / "a" / "file", "first/a/file"),
+        (outer, "first"),
+        (inner / "file", "the/second/file"),
+    ]:
+        assert run("encrypt-path", *key, "--roots", roots, plain).output == encrypted(shown)
+    for mistake in [
+        [*key, "--roots", roots, tmp_path],
+        [*key, "--roots", roots, "--root", outer, outer],
+        ["--passfile", password, "--roots", roots, outer],
+    ]:
+        outcome = run("encrypt-path", *mistake)
+        assert (outcome.code, len(outcome.errors)) == (1, 1)
+    outcome = run("encrypt-path", *key, "--roots", tmp_path / "missing", outer)
+    assert (outcome.code, len(outcome.errors)) == (23, 1)
+
+
 MISTAKES = [
     (["encrypt-path", "--root", "DIR", "DIR/file"], 1),
     ([], 1),

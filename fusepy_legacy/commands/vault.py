@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Callable, List, NoReturn, Optional, Tuple
 
-from fusepy_legacy import __version__, secrecy
+from fusepy_legacy import __version__, roots_file, secrecy
 from fusepy_legacy.crypt.config import (
     AESSIV_FLAG,
     DIRIV,
@@ -24,6 +24,7 @@ from fusepy_legacy.errors import (
     EXIT_INTERRUPTED,
     EXIT_ROOT,
     EXIT_USAGE,
+    MountError,
 )
 from fusepy_legacy.output import complete_output
 from fusepy_legacy.vault.cat import write_range
@@ -35,7 +36,7 @@ from fusepy_legacy.vault.config_file import (
     replace_config,
 )
 from fusepy_legacy.vault.listing import Listing
-from fusepy_legacy.vault.location import Location, locate, locate_plain
+from fusepy_legacy.vault.location import Location, locate, locate_labelled, locate_plain
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
 from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
 from fusepy_legacy.vault.plain import Plain
@@ -79,7 +80,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return EXIT_FAILED  # nobody reads any more
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
-    except VaultError as error:
+    except (VaultError, MountError) as error:
         return _fail(str(error), error.exit_code)
     except Lost as error:
         return _fail(str(error), code_of(error))
@@ -182,7 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     plain.add_argument(
         "--root", metavar="DIR", help="the plain directory of a view whose --config is not in it"
     )
-    command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, plain, sources)
+    several = _Parser(add_help=False)
+    several.add_argument(
+        "--roots", metavar="FILE", help="the roots file of a view of several directories"
+    )
+    encrypted = "plain paths to encrypted ones"
+    command("encrypt-path", _encrypt_path, encrypted, key, plain, several, sources)
     command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, plain, sources)
     command("speed", _speed, "measure the ciphers")
     return parser
@@ -328,20 +334,29 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _encrypt_path(options: argparse.Namespace) -> int:
-    return _translate(options, encrypt_path)
+    if options.roots is None:
+        return _translate(options, encrypt_path, _locate_all_plain(options))
+    if options.root is not None or options.config is None:
+        raise VaultError("--roots goes with --config, and not with --root", EXIT_USAGE)
+    roots = {root.label: root.path for root in roots_file.read(options.roots).roots}
+    places = [locate_labelled(word, roots, options.config) for word in options.sources]
+    return _translate(options, encrypt_path, places)
 
 
 def _decrypt_path(options: argparse.Namespace) -> int:
-    return _translate(options, decrypt_path)
+    return _translate(options, decrypt_path, _locate_all_plain(options))
 
 
-def _translate(options: argparse.Namespace, function: Any) -> int:
+def _locate_all_plain(options: argparse.Namespace) -> List[Location]:
+    """Find the paths in encrypted trees, or in a plain one: by the config in it, or by --root."""
     if options.root is None:
-        places = _locate_all(options.sources, options.config)
-    elif options.config is None:
+        return _locate_all(options.sources, options.config)
+    if options.config is None:
         raise VaultError("--root goes with --config; a config in DIR is found without", EXIT_USAGE)
-    else:
-        places = [locate_plain(word, options.root, options.config) for word in options.sources]
+    return [locate_plain(word, options.root, options.config) for word in options.sources]
+
+
+def _translate(options: argparse.Namespace, function: Any, places: List[Location]) -> int:
     kind = PlainTree if places[0].is_reverse else Vault
     with _unlocked(kind, places[0], options) as vault:
         for place in places:

@@ -1,7 +1,7 @@
 """Which tree a typed path is in, and which plain path in it."""
 
 import os
-from typing import NamedTuple, Optional
+from typing import Mapping, NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import CONFIG_FILE, REVERSE_CONFIG_FILE
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
@@ -25,11 +25,32 @@ def locate_plain(word: str, root: str, config_file: str) -> Location:
 
     Raises VaultError (1) for a path that is not in it.
     """
-    root, path = os.path.abspath(root), os.path.abspath(word)
-    if os.path.commonpath([root, path]) != root:
+    root = os.path.abspath(root)
+    rest = _rest(word, root)
+    if rest is None:
         raise VaultError(f"{word}: it is not in {root}", EXIT_USAGE)
-    rest = os.path.relpath(path, root) if path != root else ""
     return Location(root, config_file, os.fsencode(rest), is_reverse=True)
+
+
+def locate_labelled(word: str, roots: Mapping[str, str], config_file: str) -> Location:
+    """Find the root of a view of several that a typed path is in; the path starts with its label then.
+
+    `roots` are the directories by their labels. Raises VaultError (1) for a path that is in none.
+    """
+    found = [(root, label) for label, root in roots.items() if _rest(word, root) is not None]
+    if not found:
+        raise VaultError(f"{word}: it is in none of the roots", EXIT_USAGE)
+    root, label = max(found, key=lambda pair: len(pair[0]))  # they may overlap
+    path = f"{label}/{_rest(word, root)}".rstrip("/")
+    return Location(root, config_file, os.fsencode(path), is_reverse=True)
+
+
+def _rest(word: str, root: str) -> Optional[str]:
+    """Return what a typed path is called from `root`, None when it is not in it."""
+    path = os.path.abspath(word)
+    if os.path.commonpath([root, path]) != root:
+        return None
+    return os.path.relpath(path, root) if path != root else ""
 
 
 def locate(word: str, config_file: Optional[str] = None) -> Location:
