@@ -11,8 +11,10 @@ from typing import Any, List
 
 import pytest
 
+from fusepy_legacy.kernel import handles
 from fusepy_legacy.kernel.context import current
-from tests.kernel_side import Opened
+from tests.costs import lines_run
+from tests.kernel_side import DIRECTORY, Kernel, Opened, OpenFile, status
 from tests.wire import UNIQUE, i64, reply, u32, u64
 
 OFFSET_MAX = (1 << 63) - 1  # linux/fs.h: to the end of the file
@@ -242,3 +244,29 @@ def test_data_that_has_not_changed_stays_cached(age: float, expected: List[int])
         assert opened.sends(32, lk_in(opened.fh, fcntl.F_WRLCK)) == reply()
     offsets = [struct.unpack_from("=q", message, 24)[0] for message in sent]
     assert offsets == expected
+
+
+@pytest.mark.parametrize("elsewhere", [0, 50], ids=["few open files", "many"])
+def test_a_lock_is_about_the_other_open_files_of_its_directory_too(elsewhere: int) -> None:
+    """Their attributes; not of those elsewhere, whose number costs nothing."""
+
+    def getattr_(path: str) -> Any:
+        return DIRECTORY if path == "/directory" else status(0o100644, ino=len(path))
+
+    kernel = Kernel(getattr=getattr_, open=(OpenFile(), True), lock=None)
+    directory = kernel.looks_up("directory")
+    for number in range(elsewhere):
+        kernel.opens(kernel.looks_up("x" * number + "file", directory))
+    locked, beside = kernel.looks_up("locked"), kernel.looks_up("beside-it")
+    kernel.looks_up("closed")
+    fh = kernel.opens(locked)
+    kernel.opens(beside)
+    sent: List[bytes] = []
+    kernel.engine.notify = sent.append
+    fields = lk_in(fh, fcntl.F_WRLCK)
+    lines = lines_run(lambda: kernel.sends(32, fields, node=locked), handles)
+    assert {struct.unpack_from("=Qq", message, 16) for message in sent} == {
+        (locked, 0),
+        (beside, -1),
+    }
+    assert lines < 40

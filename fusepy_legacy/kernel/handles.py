@@ -81,8 +81,15 @@ class Handles:
 
     def open_beside(self, node: Node) -> Set[Node]:
         """Return the other files of a node's directory that are open."""
-        opened = list(self._by_number.values())
-        beside = {handle.node for handle in opened if handle.node.parent is node.parent}
+        directory = node.parent
+        known = directory.children if directory is not None else None
+        if not known:
+            return set()
+        if len(known) < len(self._by_number):
+            beside = {other for other in list(known.values()) if other.opens}
+        else:
+            handles = list(self._by_number.values())
+            beside = {handle.node for handle in handles if handle.node.parent is directory}
         return beside - {node}
 
     def release(self, number: int, finish: Callable[[], None]) -> None:
