@@ -6,7 +6,7 @@ The others are in test_engine_attributes.py, _files.py, _directories.py and _loc
 import errno
 import os
 import types
-from typing import List
+from typing import Any, List
 
 import pytest
 
@@ -592,6 +592,30 @@ def test_rename2_without_flags_and_with_a_handler_of_two() -> None:
     assert kernel.sends(45, u64(1) + u32(0) + u32(0) + b"a\0b\0") == reply()
     assert kernel.sends(45, u64(1) + u32(1) + u32(0) + b"a\0b\0") == reply(error=-errno.EINVAL)
     assert renamed == [("/a", "/b")]
+
+
+def test_who_takes_a_name_is_told_from_which_directory() -> None:
+    """By its identity, because its path may lead elsewhere by now; not who hides a name for the engine."""
+    told: List[Any] = []
+
+    def getattr_(path: str) -> os.stat_result:
+        numbers = {"/first": 601, "/second": 602}
+        return status(0o040755, numbers[path], 2) if path in numbers else FILE
+
+    def note(*_: str) -> None:
+        told.append(current.directories)
+
+    kernel = Kernel(
+        {"use_ino": True}, getattr=getattr_, open=None, unlink=note, rmdir=note, rename=note
+    )
+    first, second = kernel.looks_up("first"), kernel.looks_up("second")
+    assert kernel.sends(10, b"file\0", node=first) == reply()
+    assert kernel.sends(11, b"directory\0", node=second) == reply()
+    kernel.opens(kernel.looks_up("file", second))
+    assert kernel.sends(12, u64(second) + b"file\0file\0", node=first) == reply()
+    assert kernel.sends(10, b"file\0") == reply()
+    of_first, of_second = (2049, 601), (2049, 602)
+    assert told == [(of_first,), (of_second,), (), (of_first, of_second), (None,)]
 
 
 # Open files that lose their names, where a filesystem has none but paths

@@ -146,8 +146,8 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
 
 def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
     """Take a file's name away."""
-    current.directories = (parent.file_id,)
     if not _hide(engine, parent, name):
+        current.directories = (parent.file_id,)
         path = engine.child_path(parent, name)
         node = engine.nodes.child(parent, name)
         if node is not None and node.special:
@@ -179,17 +179,17 @@ def rename2(
     new_parent = engine.nodes.by_id.get(new_parent_id)
     if new_parent is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    current.directories = parent.file_id, new_parent.file_id
     paths = engine.child_path(parent, old), engine.child_path(new_parent, new)
     handler = engine.required("rename")
     with engine.nodes.moving():
+        if not flags and engine.nodes.child(new_parent, new) is not None:
+            _hide(engine, new_parent, new)
+        current.directories = parent.file_id, new_parent.file_id
         if flags:
             if not engine.operations.takes("rename", 3):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             call(handler, *paths, flags)
         else:
-            if engine.nodes.child(new_parent, new) is not None:
-                _hide(engine, new_parent, new)
             replaced = engine.nodes.child(new_parent, new)
             if replaced is None or replaced.opens:
                 call(handler, *paths)
