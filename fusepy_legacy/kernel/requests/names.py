@@ -28,7 +28,21 @@ def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
         if error.errno == errno.ENOENT and engine.negative_entry is not None:
             return engine.negative_entry
         raise
+    if parent.file_id is not None and stat.S_ISDIR(int(status.st_mode)):
+        _confirm_new(engine, parent, name)
     return engine.entry(parent, name, status)
+
+
+def _confirm_new(engine: "Engine", parent: Node, name: str) -> None:
+    """Raise ESTALE if a directory that is not known yet was found in another than the one that is meant.
+
+    Someone may have put that in its place; who works in the first one, such as rm -r, must not get into the
+    second and what is below it.
+    """
+    if engine.nodes.child(parent, name) is None:
+        status = call(engine.required("getattr"), engine.path(parent))
+        if engine.file_id(status) != parent.file_id:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def _lookup_by_handle(engine: "Engine", node: Node, name: str) -> bytes:

@@ -242,6 +242,26 @@ def no_name_is_taken_from_a_directory_that_has_replaced_another(mount, backing):
     assert not (backing / "directory" / "unlinked").exists()
 
 
+@stock_cannot("libfuse 2.9 knows a directory by its path alone")
+def nothing_is_removed_below_a_directory_that_has_replaced_another(mount, backing):
+    """A rm -r in the first one does not get into the second."""
+    for name in ("directory", "other"):
+        (backing / name / "sub").mkdir(parents=True)
+        (backing / name / "sub" / "file").write_bytes(b"content")
+
+    def remove():
+        with opened("sub", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory) as sub:
+            for name in os.listdir(sub):
+                os.unlink(name, dir_fd=sub)
+
+    with opened(str(mount / "directory"), os.O_PATH | os.O_DIRECTORY) as directory:
+        (backing / "directory").rename(backing / "old")
+        (backing / "other").rename(backing / "directory")
+        assert _number_of(remove) in (0, errno.ESTALE)
+    assert (backing / "directory" / "sub" / "file").read_bytes() == b"content"
+    assert (mount / "directory" / "sub" / "file").read_bytes() == b"content"
+
+
 def a_directory_cannot_be_opened_for_writing(mount, backing):
     """EISDIR for every way to write."""
     (mount / "directory").mkdir()
