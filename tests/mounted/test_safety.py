@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ from typing import Callable, Iterator, List
 
 import pytest
 
+from fusepy_legacy import syscalls
 from tests.mounted.commands import wait_until
+from tests.mounted.conformance.descriptors import opened
 from tests.mounted.conformance.processes import Child
 from tests.mounted.mounting import Mirror, Sides, is_mounted, passthrough, unmount
 
@@ -175,6 +178,56 @@ def work_below(mount: Path) -> int:
                 attempt()
                 well += 1
     return well
+
+
+def make_tree(directory: Path) -> None:
+    """Make directories in directories, with files in all of them."""
+    for number in range(6):
+        (directory / f"sub{number}" / "deeper").mkdir(parents=True)
+        for name in ("one", "two", "deeper/three", "deeper/four"):
+            (directory / f"sub{number}" / name).write_text("content")
+
+
+def files_below(directory: Path) -> List[str]:
+    """Return the files in a tree."""
+    return sorted(str(path) for path in directory.rglob("*") if path.is_file())
+
+
+def remove_below(directory: int) -> None:
+    """Remove what is in an open directory, as rm -r does; what cannot be is left."""
+    for name in os.listdir(directory):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=directory)
+                continue
+            with opened(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory) as below:
+                remove_below(below)
+            os.rmdir(name, dir_fd=directory)
+
+
+def test_removing_a_tree_takes_nothing_from_one_that_is_put_in_its_place(sides: Sides) -> None:
+    """However often, and whenever, the two change places in the backing directory."""
+    kept = sides.backing / "kept"
+    make_tree(kept)
+    files = files_below(kept)
+
+    def swap() -> None:
+        with opened(str(sides.backing), os.O_PATH) as root:
+            for _ in range(50):
+                for _ in "there", "back":
+                    syscalls.renameat2(root, "tree", root, "kept", syscalls.RENAME_EXCHANGE)
+                    time.sleep(0.001)
+
+    with passthrough(sides.backing, sides.mount):
+        for number in range(8):
+            make_tree(sides.backing / "tree")
+            with opened(str(sides.mount / "tree"), os.O_RDONLY) as directory:
+                with Child(swap) as swapper:
+                    for _ in range(5):
+                        remove_below(directory)
+                    swapper.result()
+            assert files_below(kept) == files
+            (sides.backing / "tree").rename(sides.backing / f"removed{number}")
 
 
 def is_waiting(pid: int) -> bool:

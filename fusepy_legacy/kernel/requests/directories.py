@@ -1,5 +1,6 @@
 """Requests about open directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR."""
 
+import errno
 import itertools
 import os
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional
@@ -36,6 +37,7 @@ class Listing:
 def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     """Open a directory; without a handler there is nothing to do, as in libfuse.
 
+    The path may lead to another directory by now. Then ESTALE makes the kernel look the name up again.
     An object with `keep_cache` lets the kernel keep the listing until it is told of a change.
     """
     path = engine.path(node)
@@ -44,8 +46,21 @@ def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     handle = engine.handles.add(node, value, value is not None, path, flags)
     handle.listing = Listing()
     engine.nodes.opened(node, handle.number)
+    try:
+        if not _is_of_node(engine, node, handle):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    except BaseException:
+        abandon(engine, handle.number)
+        raise
     kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR if getattr(value, "keep_cache", False) else 0
     return abi.OPEN_OUT.pack(handle.number, kept, 0)
+
+
+def _is_of_node(engine: "Engine", node: Node, handle: Handle) -> bool:
+    """Tell whether an opened directory is the node's, as far as it can be asked."""
+    if node.file_id is None or not hasattr(handle.object, "fgetattr"):
+        return True
+    return engine.file_id(engine.status_of_open(handle)) == node.file_id
 
 
 def releasedir(

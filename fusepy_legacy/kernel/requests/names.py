@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.context import current
@@ -29,20 +29,25 @@ def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
             return engine.negative_entry
         raise
     if parent.file_id is not None and stat.S_ISDIR(int(status.st_mode)):
-        _confirm_new(engine, parent, name)
+        _confirm_new(engine, parent, name, status)
     return engine.entry(parent, name, status)
 
 
-def _confirm_new(engine: "Engine", parent: Node, name: str) -> None:
+def _confirm_new(engine: "Engine", parent: Node, name: str, status: Any) -> None:
     """Raise ESTALE if a directory that is not known yet was found in another than the one that is meant.
 
     Someone may have put that in its place; who works in the first one, such as rm -r, must not get into the
-    second and what is below it.
+    second and what is below it. Asked between two questions that found the same, the answer is of their time.
     """
-    if engine.nodes.child(parent, name) is None:
-        status = call(engine.required("getattr"), engine.path(parent))
-        if engine.file_id(status) != parent.file_id:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    found = engine.file_id(status)
+    known = engine.nodes.child(parent, name)
+    if known is not None and known.file_id == found:
+        return
+    getattr_ = engine.required("getattr")
+    above = engine.file_id(call(getattr_, engine.path(parent)))
+    again = engine.file_id(call(getattr_, engine.child_path(parent, name)))
+    if above != parent.file_id or again != found:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def _lookup_by_handle(engine: "Engine", node: Node, name: str) -> bytes:
