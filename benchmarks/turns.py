@@ -7,6 +7,7 @@ that serves it. A process that had slept before its loop often shared one CPU wi
 
 import multiprocessing
 import random
+import signal
 from typing import Any, Callable, List, Sequence, TypeVar
 
 _Candidate = TypeVar("_Candidate")
@@ -35,6 +36,7 @@ def in_own_process(
     receiver, sender = context.Pipe(duplex=False)
 
     def call() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ours would have something to say at the end
         try:
             sender.send((function(), None))
         except OSError as error:

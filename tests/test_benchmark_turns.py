@@ -141,3 +141,13 @@ def test_a_loop_that_hangs_is_freed() -> None:
     assert in_own_process(lambda: os.read(reader, 1), 0.01, lambda: os.write(writer, b"x")) == b"x"
     os.close(reader)
     os.close(writer)
+
+
+def test_who_is_ended_has_no_handler_of_ours() -> None:
+    """Its parent's would print a traceback when it is ended on its way out."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        handler = in_own_process(lambda: signal.getsignal(signal.SIGTERM), 20, lambda: None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handler == signal.SIG_DFL
