@@ -137,10 +137,9 @@ class NodeTable:
         prefix = f"{above}{name}/"
         directory.prefix = prefix
         directory.generation = generation
+        # A rename meanwhile starts no generation if nothing is known below the directory.
         if directory.parent is not parent or directory.name != name:
-            directory.generation = (
-                -1
-            )  # it was renamed meanwhile, which starts no generation if it is empty
+            directory.generation = -1
         return prefix
 
     def child(self, parent: Node, name: str) -> Optional[Node]:
