@@ -15,9 +15,11 @@ from tests.errnos import raises_errno
 @pytest.fixture
 def device() -> Iterator[Device]:
     """A device that is never written to."""
-    device = Device(-1, 0.0, WakeLatency(UNLIMITED))
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    device = Device(descriptor, 0.0, WakeLatency(UNLIMITED))
     yield device
     device.close()
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import types
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 
@@ -15,7 +15,7 @@ from fusepy_legacy.kernel import handles
 from fusepy_legacy.kernel.context import current
 from tests.costs import lines_run
 from tests.kernel_side import DIRECTORY, Kernel, Opened, OpenFile, status
-from tests.wire import UNIQUE, i64, reply, u32, u64
+from tests.wire import UNIQUE, i64, release_in, reply, u32, u64
 
 OFFSET_MAX = (1 << 63) - 1  # linux/fs.h: to the end of the file
 
@@ -270,3 +270,47 @@ def test_a_lock_is_about_the_other_open_files_of_its_directory_too(elsewhere: in
         (beside, -1),
     }
     assert lines < 40
+
+
+def flushes(opened: Opened, fh: int) -> Optional[bytes]:
+    """Send what close(2) does, of a descriptor that the lock owner of `lk_in` has."""
+    return opened.sends(25, u64(fh) + u64(0) + u64(0xABCDEF))  # type: ignore[no-any-return]
+
+
+def test_a_close_drops_the_owner_s_locks() -> None:
+    """Of whichever descriptor of a file that has been locked, after the flush: fcntl(2)."""
+    opened = Opened(flush=None, lock=None)
+    other = opened.kernel.opens(opened.node)
+    opened.sends(32, lk_in(opened.fh, fcntl.F_WRLCK))
+    opened.calls()
+    unlocking = {"l_type": fcntl.F_UNLCK, "l_start": 0, "l_len": 0, "l_pid": 0}
+    for fh in opened.fh, other:
+        assert flushes(opened, fh) == reply()
+        assert opened.calls() == [
+            ("flush", "/file", opened.object),
+            ("lock", "/file", fcntl.F_SETLK, 0xABCDEF, opened.object, unlocking),
+        ]
+
+
+def test_a_close_drops_locks_even_if_the_flush_fails() -> None:
+    """close(2) reports the error, and the descriptor is gone all the same."""
+    opened = Opened(flush=OSError(errno.ENOSPC, ""), lock=None)
+    opened.sends(32, lk_in(opened.fh, fcntl.F_WRLCK))
+    opened.calls()
+    assert flushes(opened, opened.fh) == reply(error=-errno.ENOSPC)
+    assert [call[0] for call in opened.calls()] == ["flush", "lock"]
+
+
+def test_where_nobody_has_locked_a_close_drops_nothing() -> None:
+    """Asking for locks locks nothing, and after the last close a file is as if it had never been locked."""
+    opened = Opened(flush=None, lock=None, release=None)
+    opened.sends(31, lk_in(opened.fh, fcntl.F_WRLCK))
+    opened.calls()
+    flushes(opened, opened.fh)
+    assert opened.calls() == [("flush", "/file", opened.object)]
+    opened.sends(32, lk_in(opened.fh, fcntl.F_WRLCK))
+    opened.sends(18, release_in(opened.fh))
+    fh = opened.kernel.opens(opened.node)
+    opened.calls()
+    flushes(opened, fh)
+    assert opened.calls() == [("flush", "/file", opened.object)]

@@ -1,7 +1,6 @@
 """fusepy_legacy.kernel.negotiation: INIT, and how the engine does without what a kernel lacks."""
 
 import errno
-import fcntl
 import os
 import struct
 from typing import Any, Dict, NamedTuple, Optional
@@ -10,7 +9,7 @@ import pytest
 
 from fusepy_legacy.kernel.context import current
 from tests.kernel_side import FILE, Kernel, OpenFile, error_of
-from tests.wire import reply, u32, u64
+from tests.wire import reply, u32
 
 # linux/fuse.h: with which minor version each flag came, as its bit. What came later than a kernel's
 # version that kernel does not offer; 0 to 15 came before 7.23.
@@ -426,35 +425,6 @@ def test_without_dont_mask(flags: int, umask: int) -> None:
     assert seen == [(0o100666, umask)] * 4
     kernel.sends(9, mode + u32(0) + b"another\0")
     assert seen[-1] == (0o100666, 0)
-
-
-@pytest.mark.parametrize("flags", [ALL, ALL & ~POSIX_LOCKS], ids=["with", "without"])
-def test_without_posix_locks(flags: int) -> None:
-    """The kernel keeps the locks itself; else a close drops the owner's, after the flush."""
-    opened = OpenFile()
-    kernel = Kernel(open=(opened, True), flush=None, lock=None, getattr=FILE)
-    agree(kernel, flags=flags)
-    node = kernel.looks_up("file")
-    fh = kernel.opens(node)
-    owner = 0xABCDEF
-    assert kernel.sends(25, u64(fh) + u64(0) + u64(owner), node=node) == reply()
-    unlocking = {"l_type": fcntl.F_UNLCK, "l_start": 0, "l_len": 0, "l_pid": 0}
-    expected = [("flush", "/file", opened)]
-    if flags & POSIX_LOCKS:
-        expected.append(("lock", "/file", fcntl.F_SETLK, owner, opened, unlocking))  # type: ignore
-    assert kernel.calls() == expected
-
-
-def test_a_close_drops_locks_even_if_the_flush_fails() -> None:
-    """close(2) reports the error, and the descriptor is gone all the same."""
-    opened = OpenFile()
-    kernel = Kernel(open=(opened, True), flush=OSError(errno.ENOSPC, ""), lock=None, getattr=FILE)
-    agree(kernel)
-    node = kernel.looks_up("file")
-    fh = kernel.opens(node)
-    answer = kernel.sends(25, u64(fh) + u64(0) + u64(1), node=node)
-    assert answer == reply(error=-errno.ENOSPC)
-    assert [call[0] for call in kernel.calls()] == ["flush", "lock"]
 
 
 @pytest.mark.parametrize(

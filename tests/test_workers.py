@@ -35,7 +35,7 @@ class QueueDevice:
         self.refuses = False
         self._changed = threading.Condition()
 
-    def read(self, buffer: bytearray) -> Optional[memoryview]:
+    def read(self, buffer: memoryview) -> Optional[memoryview]:
         with self._changed:
             self.readers += 1
         try:
@@ -47,7 +47,7 @@ class QueueDevice:
             self.requests.put(None)  # for the other readers
             return None
         buffer[: len(data)] = data
-        return memoryview(buffer)[: len(data)]
+        return buffer[: len(data)]
 
     def write(self, reply: Any) -> bool:
         whole = joined(reply)

@@ -11,6 +11,7 @@ two chase each other (open+read+close 144 → 310 µs).
 
 import errno
 import fcntl
+import io
 import logging
 import os
 import select
@@ -45,6 +46,8 @@ class Device:
 
     def __init__(self, descriptor: int, spin: float, latency: WakeLatency) -> None:
         self.descriptor = descriptor
+        # Its readinto makes no exception of EAGAIN: 0.7 µs instead of os.readv's 1.0, again and again.
+        self._file = io.FileIO(descriptor, closefd=False)
         self.spin = spin
         self.latency = latency
         self.gone = False
@@ -66,19 +69,18 @@ class Device:
         self._stopped = True
         os.write(self._stop_writer, b"x")  # never read, so it wakes everyone
 
-    def read(self, buffer: bytearray) -> Optional[memoryview]:
+    def read(self, buffer: memoryview) -> Optional[memoryview]:
         """Wait for a request and return the part of the buffer that it fills; None after the end.
 
         `gone` tells whether the end was the unmount.
         """
-        buffers = [buffer]
-        readv = os.readv
-        descriptor = self.descriptor
+        readinto = self._file.readinto
         deadline = 0.0
         while not self._stopped:
             try:
-                return memoryview(buffer)[: readv(descriptor, buffers)]
-            except BlockingIOError:
+                size = readinto(buffer)
+                if size is not None:
+                    return buffer[:size]
                 now = time.perf_counter()
                 if deadline == 0.0:
                     deadline = now + self.spin

@@ -32,6 +32,7 @@ class Node:
 
     `parent` and `name` are one of its names, `more` the others; `opens` are its open file objects' handles.
     Both are dicts without values: a file can have 65,000 names and be open as often, and each goes by itself.
+    `locked` tells that record locks have been asked for since it was opened.
     `special` is a fifo, socket or device, which the kernel opens without a request.
     """
 
@@ -46,6 +47,7 @@ class Node:
         "generation",
         "file_id",
         "opens",
+        "locked",
         "special",
     )
 
@@ -60,6 +62,7 @@ class Node:
         self.generation = -1
         self.file_id = file_id
         self.opens: Optional[Dict[int, None]] = None
+        self.locked = False
         self.special = False
 
 
@@ -221,6 +224,7 @@ class NodeTable:
                 opens.pop(handle, None)
             if not opens:
                 node.opens = None
+                node.locked = False
                 self._drop_unneeded(node)
 
     def removed(self, parent: Node, name: str) -> None:

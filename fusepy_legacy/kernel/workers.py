@@ -39,6 +39,12 @@ _UNIQUE_AT = 8
 _BUFFER_SIZE = MAX_WRITE + 8192
 
 
+def _kind(request: memoryview) -> int:
+    """Return a request's opcode."""
+    opcode: int = _OPCODE.unpack_from(request, _OPCODE_AT)[0]
+    return opcode
+
+
 class Term:
     """One thread's time as leader; `serving` while it is in a request, which only that thread sets."""
 
@@ -67,6 +73,7 @@ class Workers:
         self._threads = 0
         self._idle = 0
         self._served = 0
+        self._resting = False  # the watcher sleeps, or is about to, until `_active` is set
         self._active = threading.Event()
         self._ended = False
 
@@ -75,7 +82,7 @@ class Workers:
 
         A lock that has to wait is tried again and again.
         """
-        buffer = bytearray(_BUFFER_SIZE)
+        buffer = memoryview(bytearray(_BUFFER_SIZE))
         waiting: List[memoryview] = []
         while True:
             if not waiting or self._device.is_ready(_RETRY):
@@ -109,7 +116,7 @@ class Workers:
         threading.Thread(target=self._work, name="fuse-worker", daemon=True).start()
 
     def _work(self) -> None:
-        buffer = bytearray(_BUFFER_SIZE)
+        buffer = memoryview(bytearray(_BUFFER_SIZE))
         try:
             while not self._ended:
                 with self._guard:
@@ -130,32 +137,38 @@ class Workers:
             with self._guard:
                 self._threads -= 1
 
-    def _lead_on(self, term: Term, buffer: bytearray) -> bool:
+    def _lead_on(self, term: Term, buffer: memoryview) -> bool:
         """Read and serve until the lead is someone else's; return false at the end."""
-        device = self._device
+        read, write = self._device.read, self._device.write
+        handle = self._engine.handle
         averages = self._averages
         clock = time.perf_counter
-        opcode_of = _OPCODE.unpack_from
         while self._term is term:
-            request = device.read(buffer)
+            request = read(buffer)
             if request is None:
                 self._end()
                 return False
-            kind = opcode_of(request, _OPCODE_AT)[0]
-            if averages and averages.get(kind, 0.0) > SLOW:
+            if averages and averages.get(_kind(request), 0.0) > SLOW:
                 self._hand_over(term)
             self._served += 1
             term.serving = True
-            if not self._active.is_set():
+            if self._resting:
                 self._active.set()
             start = clock()
-            self._serve(request)
+            reply = handle(request)
+            if reply is not None and not write(reply):
+                self._engine.refused(request, reply)
             duration = clock() - start
             term.serving = False
-            if duration > SLOW or kind in averages:
-                average = averages.get(kind, 0.0)
-                averages[kind] = average + _WEIGHT * (duration - average)
+            if averages or duration > SLOW:
+                self._measured(_kind(request), duration)
         return True
+
+    def _measured(self, kind: int, duration: float) -> None:
+        """Take note of how long a request took, if one of its kind has ever been slow."""
+        if duration > SLOW or kind in self._averages:
+            average = self._averages.get(kind, 0.0)
+            self._averages[kind] = average + _WEIGHT * (duration - average)
 
     def _hand_over(self, term: Term) -> None:
         """Give the lead to a thread that stands by, or to a new one, if there may be one more."""
@@ -183,11 +196,15 @@ class Workers:
         served = -1
         while not self._ended:
             if quiet >= _IDLE_TICKS:
+                self._resting = (
+                    True  # before the look at what the leader sets before it looks at this
+                )
                 self._active.clear()
                 term = self._term
                 serving = term is not None and term.serving
                 if served == self._served and not serving and not self._ended:
                     self._active.wait()
+                self._resting = False
                 quiet = 0
             time.sleep(_TICK)
             term = self._term

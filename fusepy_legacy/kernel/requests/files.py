@@ -267,7 +267,7 @@ def flush(engine: "Engine", node: Node, fh: int, lock_owner: int) -> bytes:
         if operations.flush is not None:
             engine.call_open("flush", handle)
     finally:
-        if operations.lock is not None and engine.agreement.has(abi.INIT_POSIX_LOCKS):
+        if handle.node.locked:
             locks.unlock_all(engine, handle, lock_owner)
     return b""
 

@@ -161,6 +161,8 @@ def unlock_flock(engine: "Engine", handle: Handle) -> None:
 
 def _lock(engine: "Engine", command: int, request: LockIn) -> Any:
     handle = engine.handles.get(request.fh)
+    if command != fcntl.F_GETLK:
+        handle.node.locked = True
     length = 0 if request.end >= _OFFSET_MAX else request.end - request.start + 1
     return engine.call_open(
         "lock",
