@@ -43,6 +43,10 @@ def candidates(passthrough_hp: Optional[str]) -> Dict[str, Candidate]:
         Candidate("native", ()),
         Candidate("bindfs", ("bindfs", "-f", "--multithreaded", "{root}", "{mountpoint}")),
         Candidate("stock", (*_PASSTHROUGH, "root={root},allow_other,engine=stock")),
+        # As libfuse 2 is by itself: without big_writes, which ours asks for, it writes a page at a time.
+        Candidate(
+            "stock_pages", (*_PASSTHROUGH, "root={root},allow_other,engine=stock,max_write=4096")
+        ),
         Candidate("kernel", (*_PASSTHROUGH, "root={root},allow_other,engine=kernel")),
         # The same with every byte through the file object, as a class with its own read has it.
         Candidate(
