@@ -8,6 +8,7 @@ from typing import Any, List, Tuple
 import pytest
 
 from fusepy_legacy.kernel.negotiation import Agreement
+from fusepy_legacy.kernel.operations import ELSEWHERE
 from tests.kernel_side import DIRECTORY, FILE, Kernel, Opened, OpenFile, attr, error_of, status
 from tests.wire import entry_out, i32, open_out, read_in, release_in, reply, u32, u64
 
@@ -491,3 +492,9 @@ def test_poll_returns_events() -> None:
     first, second = opened.calls()
     assert first == ("poll", "/file", None, opened.object)
     assert second[2] is not None
+
+
+def test_a_read_that_another_process_answers() -> None:
+    """The engine says nothing; the kernel waits for the other's reply."""
+    opened = Opened(read=ELSEWHERE)
+    assert opened.sends(15, read_in(opened.fh, 0, 4096)) is None

@@ -45,13 +45,18 @@ class Daemon:
         if self._report is None:
             return
         _flush()
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        os.close(null)
+        use_no_terminal()
         os.write(self._report, b"1")
         os.close(self._report)
         self._report = None
+
+
+def use_no_terminal() -> None:
+    """Let go of the terminal, or of whatever standard input, output and error were."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 def open_standard_descriptors() -> None:

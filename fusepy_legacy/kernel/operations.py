@@ -10,6 +10,9 @@ from typing import Any, Callable, Dict, Optional
 
 Callback = Callable[..., Any]
 
+# What `read` returns when another process answers the request, through the same device.
+ELSEWHERE: Any = object()
+
 _METHOD_PROXY = "mpx"  # Fuse.Methproxy.proxyclass: takes a path, arguments, and the object last
 
 

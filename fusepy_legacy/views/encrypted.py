@@ -10,8 +10,9 @@ import os
 import stat
 import time
 from array import array
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+from fusepy_legacy import secrecy
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import AESSIV_FLAG, REVERSE_CONFIG_FILE, Config
 from fusepy_legacy.crypt.content import ContentCipher
@@ -20,13 +21,17 @@ from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES, NameCipher
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
+from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.daemon import use_no_terminal
+from fusepy_legacy.kernel.operations import ELSEWHERE
 from fusepy_legacy.kernel.options import MountArguments
-from fusepy_legacy.reading import read_fully
 from fusepy_legacy.root import Root
+from fusepy_legacy.views.encrypting import EncryptedContent, server, version_of
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, Names
 from fusepy_legacy.views.open_sizes import OpenSizes
+from fusepy_legacy.views.readers import LARGE, Readers
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
 logger = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ logger = logging.getLogger(__name__)
 _CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
 _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
+_READERS, _READERS_MAX = 4, 64  # processes
 _KIND = 0o170000  # S_IFMT of inode(7)
 
 # What a page in the kernel's cache was made of: the file's ID, its size, mtime and ctime.
@@ -55,43 +61,36 @@ class EncryptedFile:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         view = self.filesystem
-        self.path = path
-        self.plain = view.plain(path)
-        self.root = view.beneath.at(self.plain)
-        self.fd = view.open_plain(self.plain)
+        plain = view.plain(path)
+        self.root = view.beneath.at(plain)
+        self.fd = view.open_plain(plain)
         try:
             status = self.root.shown(os.fstat(self.fd), self.fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self.status = status
-            key_path = view.identities.key_path(path, self.plain, status)
-            self.ivs = reverse.file_ivs(key_path)
-            self.keep_cache = view.is_as_seen(status, self.ivs)
-            self.size = view.open_sizes.opened(status)
+            key_path = view.identities.key_path(path, plain, status)
+            ivs = reverse.file_ivs(key_path)
+            self.keep_cache = view.is_as_seen(status, ivs)
+            size = view.open_sizes.opened(status)
+            self.content = EncryptedContent(path, ivs, size, version_of(status))
         except BaseException:
             os.close(self.fd)
             raise
-        self.changed = False
         self.root.opened()
         if view.is_recent(status):
             view.forget_attributes(path)
 
     def read(self, length: int, offset: int) -> bytes:
         """Return `length` bytes of the encrypted file from `offset`, fewer at its end."""
-        content = self.filesystem.content
-        wanted = reverse.plaintext_range(content, offset, length)
-        expected = min(wanted.length, self.size - wanted.offset)
-        if expected <= 0:
-            return b""
-        data = read_fully(self.fd, expected, wanted.offset)
-        if not self.changed:
-            self._compare()
-        # Here and by nobody else: `cryptography` holds the GIL, so two threads make 744 MB/s of 681, and a
-        # second process with half of each read made 468 of the view's 489 on two CPUs, one of which the
-        # program has: bringing the halves over costs what it saves. And not before it is asked for: small
-        # files that were put into the kernel's cache when they were opened (FUSE_NOTIFY_STORE) spared a READ
-        # each and no time, tar took 0.519 s with and without for 5,000 of 3 KiB.
-        return reverse.encrypt_range(content, self.ivs, offset, length, data)
+        view, content = self.filesystem, self.content
+        if length >= LARGE and view.readers is not None:
+            if not content.changed:
+                content.compare(self.fd)
+            if view.readers.hand_over(current.unique, self.fd, content.job(length, offset)):
+                elsewhere: bytes = ELSEWHERE
+                return elsewhere
+        return content.read(view.content, self.fd, length, offset)
 
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, also of a file without a name."""
@@ -103,19 +102,11 @@ class EncryptedFile:
         view = self.filesystem
         view.open_sizes.released(self.status)
         try:
-            if os.fstat(self.fd).st_size != self.size:
-                view.forget_attributes(self.path)
+            if os.fstat(self.fd).st_size != self.content.size:
+                view.forget_attributes(self.content.path)
         finally:
             os.close(self.fd)
             self.root.released()
-
-    def _compare(self) -> None:
-        """Say in the log, once, that the file has been written to since it was opened."""
-        status = os.fstat(self.fd)
-        before = self.status
-        if (status.st_size, status.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            self.changed = True
-            logger.warning("%a changed while it was read; copy it again", self.path[1:])
 
 
 class EncryptedDirectory:
@@ -202,6 +193,8 @@ class EncryptedView(KeyedView):
     wanted = frozenset(("posix_acl", "readdirplus_always"))  # a backup asks for all attributes
 
     withhold_config = False
+    reader_count: Optional[int] = None
+    readers: Optional[Readers] = None  # on the kernel engine, while it is mounted
     content: ContentCipher
     name_cipher: NameCipher
     names: Names
@@ -220,6 +213,14 @@ class EncryptedView(KeyedView):
             action="store_true",
             help="do not show gocryptfs.conf: whoever has the view alone can then not decrypt it",
         )
+        self.parser.add_option(
+            mountopt="readers",
+            dest="reader_count",
+            type="int",
+            metavar="N",
+            help=f"processes for large reads, 0 to {_READERS_MAX}; by default one for each CPU, "
+            f"{_READERS} at most, and none for a single one",
+        )
 
     def default_config(self) -> str:
         """Return the path of the config in the root; several roots have none of their own."""
@@ -237,7 +238,13 @@ class EncryptedView(KeyedView):
     def prepare(self, arguments: MountArguments) -> MountArguments:
         """Open the root and get the keys; refuse a mount point where the view would show or hide itself."""
         self._custom_config = self.config_file is not None
+        count = self.reader_count
+        if count is not None and (not 0 <= count <= _READERS_MAX or self.engine == "stock"):
+            raise MountError(
+                f"-o readers takes 0 to {_READERS_MAX}, on the kernel engine", EXIT_USAGE
+            )
         arguments = super().prepare(arguments)
+        self._background = not arguments.foreground
         self._refuse_overlap(os.path.realpath(str(arguments.mountpoint)))
         self.names = Names(self.beneath, self.config, self.name_cipher)
         self.identities = Identities(self.beneath)
@@ -249,6 +256,33 @@ class EncryptedView(KeyedView):
                 f"warning: gocryptfs.conf is withheld; a copy of this view is lost without {self.config_file}"
             )
         return arguments._replace(options=dict(arguments.options, ro=True))
+
+    def main(self, args: Optional[Sequence[str]] = None) -> None:
+        """Mount, serve, and end the reading processes after the unmount."""
+        try:
+            super().main(args)
+        finally:
+            if self.readers is not None:
+                self.readers.close()
+                self.readers = None
+
+    def mounted(self, device: int) -> None:
+        """Start the processes for large reads, where there are CPUs for them."""
+        count = self.reader_count
+        if count is None:
+            cpus = len(os.sched_getaffinity(0))
+            count = min(cpus, _READERS) if cpus > 1 else 0
+        if count:
+            try:
+                self.readers = Readers(count, device, server(self.content), self._begin_reading)
+            except OSError as error:
+                logger.warning("large reads are served one after the other: %s", error.strerror)
+
+    def _begin_reading(self) -> None:
+        """Make a forked process one that only reads."""
+        secrecy.lock_memory()
+        if self._background:  # the starter's terminal is not ours for long
+            use_no_terminal()
 
     def _refuse_overlap(self, mountpoint: str) -> None:
         """Raise MountError for a mount point where the view would show or hide itself."""

@@ -3,19 +3,20 @@
 import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Tuple
+from typing import Dict, FrozenSet, List, Set, Tuple
 
 import pytest
 
 from fusepy_legacy.crypt.config import DIRIV, FORWARD_PLAINTEXT_NAMES, REVERSE
 from tests.errnos import raises_errno
-from tests.mounted.commands import output_of
+from tests.mounted.commands import output_of, wait_until
 from tests.mounted.encrypted_views import PASSWORD, Source, contents, make_source, settle
 from tests.mounted.gocryptfs import Sides, assert_equal, fill, mounted
-from tests.mounted.mounting import mounts_below
+from tests.mounted.mounting import Mounted, mounts_below
 from tests.mounted.trees import all_below
 from tests.vault_trees import COMMAND as VAULT
 
@@ -439,6 +440,90 @@ def test_a_file_rewritten_while_it_is_read_never_mixes_within_a_block(source: So
     restored = (output / "file").read_bytes() if (output / "file").exists() else b""
     for number in range(0, len(restored), 4096):
         assert len(set(restored[number : number + 4096])) == 1, f"block {number // 4096} is mixed"
+
+
+def children_of(server: Mounted) -> Set[int]:
+    """Return the processes that a mount's process has started."""
+    pid = server.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        return set(map(int, children.read().split()))
+
+
+def are_gone(pids: Set[int]) -> bool:
+    """Tell whether none of the processes is left, zombies aside whose parent is not ours."""
+    return not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
+
+
+def fill_with_large_files(source: Source) -> None:
+    """Write files that are read in large pieces: of sizes at edges, and a sparse one."""
+    for number, size in enumerate((131072, 1048575, 3145728, 5000001)):
+        (source.root / f"file {number}").write_bytes(os.urandom(size))
+    with open(str(source.root / "sparse"), "wb") as file:
+        file.truncate(20000000)
+        os.pwrite(file.fileno(), b"in the middle", 9999999)
+
+
+def test_large_reads_are_served_by_processes(source: Source) -> None:
+    """What they show is what the mount's own process shows, and they are there as long as it is."""
+    fill_with_large_files(source)
+    with source.shown("readers=0") as server:
+        alone = contents(source.view)
+        assert not children_of(server)
+    with source.shown("readers=3") as server:
+        assert contents(source.view) == alone
+        pids = children_of(server)
+        assert len(pids) == 3
+    assert are_gone(pids)
+
+
+def test_a_reading_process_that_is_killed(source: Source) -> None:
+    """The other ones go on, and in the end the mount's own process."""
+    fill_with_large_files(source)
+    with source.shown("readers=2", "direct_io") as server:
+        whole = contents(source.view)
+        for pid in sorted(children_of(server)):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: are_gone({pid}), "the end of a process")
+            assert contents(source.view) == whole
+        assert server.errors.count("a reading process has died") == 2
+
+
+def test_no_reading_process_outlives_the_mount_s(source: Source) -> None:
+    """A daemon that is killed leaves a dead mount, as any other, and nobody waiting."""
+    fill_with_large_files(source)
+    with source.shown("readers=2") as server:
+        assert contents(source.view)
+        pids = children_of(server)
+        assert len(pids) == 2
+        server.process.kill()
+        wait_until(lambda: are_gone(pids), "the end of the reading processes")
+        with raises_errno(errno.ENOTCONN):
+            os.listdir(str(source.view))
+
+
+def test_in_the_background_no_process_keeps_the_terminal(source: Source) -> None:
+    """Whoever reads what the command prints sees the end of it."""
+    words = [word for word in source.command("readers=2") if word != "-f"]
+    assert output_of(*words) == ""  # which waits for the end of a pipe
+    try:
+        assert os.listdir(str(source.view))
+    finally:
+        output_of("umount", source.view)
+
+
+def test_a_large_file_that_changes_is_reported(source: Source) -> None:
+    """By whichever process reads it, and not with each piece."""
+    path = source.root / "file"
+    path.write_bytes(os.urandom(16 << 20))
+    with source.shown("readers=2", "direct_io") as server:
+        shown = next(one for one in source.view.iterdir() if "." not in one.name)
+        with open(str(shown), "rb", 0) as file:
+            file.read(1 << 20)
+            with open(str(path), "ab") as log:
+                log.write(b"more")
+            while file.read(1 << 20):
+                pass
+        assert 1 <= server.errors.count("changed while it was read") <= 3
 
 
 def test_deep_paths(source: Source) -> None:

@@ -12,7 +12,7 @@ from fusepy_legacy.kernel.backing import is_mappable
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
 from fusepy_legacy.kernel.nodes import Node
-from fusepy_legacy.kernel.operations import Callback, call
+from fusepy_legacy.kernel.operations import ELSEWHERE, Callback, call
 from fusepy_legacy.kernel.requests import locks, metadata, names
 
 if TYPE_CHECKING:
@@ -220,10 +220,12 @@ def read(
     read_flags: int,
     lock_owner: int,
     flags: int,
-) -> bytes:
-    """Return up to `size` bytes."""
+) -> Optional[bytes]:
+    """Return up to `size` bytes, or nothing when another process does."""
     handle = engine.handles.get(fh)
     data = engine.call_open("read", handle, size, offset)
+    if data is ELSEWHERE:
+        return None
     if isinstance(data, int):
         return b""
     if not isinstance(data, bytes):

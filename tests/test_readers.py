@@ -1,0 +1,241 @@
+"""fusepy_legacy.views.readers: processes that answer requests in the engine's place.
+
+A pipe stands in for the device: each write(2) of a reply is short enough to arrive in one piece.
+"""
+
+import errno
+import logging
+import os
+import select
+import signal
+import struct
+import time
+import warnings
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Tuple
+
+import pytest
+
+from fusepy_legacy.views import readers as readers_module
+from fusepy_legacy.views.readers import Readers
+from tests.children import in_child
+
+PATIENCE = 10  # seconds
+
+Serve = Callable[[int, bytes], bytes]
+
+
+class Desk:
+    """Readers, and what they have answered."""
+
+    def __init__(self, serve: Serve, count: int = 2) -> None:
+        self.device, self.writer = os.pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns when other threads run at a fork; the only one is faulthandler's watchdog.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.readers = Readers(count, self.writer, serve)
+        self.pids = self.readers.pids
+        self.null = os.open(os.devnull, os.O_RDONLY)
+
+    def asks(self, unique: int, job: bytes = b"", descriptor: int = -1) -> bool:
+        """Hand a job over; with /dev/null when it is about no other file."""
+        chosen = self.null if descriptor < 0 else descriptor
+        return self.readers.hand_over(unique, chosen, job)
+
+    def answers(self, count: int) -> Dict[int, Tuple[int, bytes]]:
+        """Return so many replies: errno and body by unique."""
+        found = {}
+        for _ in range(count):
+            assert select.select([self.device], [], [], PATIENCE)[0], "no answer"
+            length, error, unique = struct.unpack("=IiQ", os.read(self.device, 16))
+            found[unique] = -error, os.read(self.device, length - 16) if length > 16 else b""
+        return found
+
+    def close(self) -> None:
+        self.readers.close()
+        for descriptor in (self.device, self.writer, self.null):
+            os.close(descriptor)
+
+
+@pytest.fixture
+def desks() -> Iterator[Callable[..., Desk]]:
+    """Make desks, and close them."""
+    made: List[Desk] = []
+
+    def make(serve: Serve, count: int = 2) -> Desk:
+        made.append(Desk(serve, count))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.close()
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is such a process, a zombie included."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_is_answered_with_what_serve_returns(
+    desks: Callable[..., Desk], tmp_path: Path
+) -> None:
+    """It gets the descriptor and the bytes; the caller's descriptor stays open, and may be closed at once."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    desk = desks(lambda descriptor, job: job + os.pread(descriptor, 100, 0))
+    descriptor = os.open(str(path), os.O_RDONLY)
+    assert desk.asks(7, b"the ", descriptor)
+    os.close(descriptor)
+    assert desk.answers(1) == {7: (0, b"the content")}
+
+
+def test_nothing_read_is_an_answer(desks: Callable[..., Desk]) -> None:
+    """The end of a file has an empty body."""
+    desk = desks(lambda descriptor, job: b"")
+    assert desk.asks(1)
+    assert desk.answers(1) == {1: (0, b"")}
+
+
+def test_errors_are_answers(desks: Callable[..., Desk], capfd: pytest.CaptureFixture[str]) -> None:
+    """An OSError has its errno, whatever else EIO and a traceback; the process goes on."""
+
+    def serve(descriptor: int, job: bytes) -> bytes:
+        if job == b"stale":
+            raise OSError(errno.ESTALE, "")
+        raise RuntimeError("a defect")
+
+    handler = logging.StreamHandler()
+    readers_module.logger.addHandler(handler)
+    try:
+        desk = desks(serve, 1)
+        assert [desk.asks(1, b"stale"), desk.asks(2), desk.asks(3, b"stale")] == [True] * 3
+        answers = desk.answers(3)
+    finally:
+        readers_module.logger.removeHandler(handler)
+    assert answers == {1: (errno.ESTALE, b""), 2: (errno.EIO, b""), 3: (errno.ESTALE, b"")}
+    assert "RuntimeError: a defect" in capfd.readouterr().err
+
+
+def test_two_jobs_are_served_at_once(desks: Callable[..., Desk]) -> None:
+    """The first waits for what the second does."""
+    reader, writer = os.pipe()
+
+    def serve(descriptor: int, job: bytes) -> bytes:
+        if job == b"wait":
+            return os.read(reader, 1)
+        os.write(writer, b"x")
+        return b"done"
+
+    try:
+        desk = desks(serve)
+        assert desk.asks(1, b"wait")
+        assert desk.asks(2)
+        assert desk.answers(2) == {1: (0, b"x"), 2: (0, b"done")}
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_no_process_is_ended_by_what_ends_the_mount(desks: Callable[..., Desk]) -> None:
+    """Ctrl-C reaches them too, and the mount's process still has requests to answer."""
+    desk = desks(lambda descriptor, job: b"here", 1)
+    assert desk.asks(1)  # it has begun
+    assert desk.answers(1) == {1: (0, b"here")}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(desk.pids[0], number)
+    assert desk.asks(2)
+    assert desk.answers(1) == {2: (0, b"here")}
+
+
+def wait_or_answer(descriptor: int, job: bytes) -> bytes:
+    """Serve by sleeping, or at once."""
+    if job == b"sleep":
+        time.sleep(2 * PATIENCE)
+    return b"answered"
+
+
+def test_one_that_dies_leaves_no_request_without_a_reply(
+    desks: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own gets EIO, and the log says so; another goes on."""
+    desk = desks(wait_or_answer)
+    assert desk.asks(1, b"sleep")
+    until(lambda: any(desk.readers._in_hand[:]))
+    busy = 0 if any(desk.readers._in_hand[:8]) else 1
+    os.kill(desk.pids[busy], signal.SIGKILL)
+    assert desk.answers(1) == {1: (errno.EIO, b"")}
+    assert [desk.asks(number) for number in (2, 3)] == [True, True]
+    assert desk.answers(2) == {2: (0, b"answered"), 3: (0, b"answered")}
+    assert caplog.messages == ["a reading process has died (wait status 9)"]
+
+
+def test_when_all_have_died_what_waits_is_served_here(desks: Callable[..., Desk]) -> None:
+    """Then nothing more is taken: the caller serves it."""
+    desk = desks(wait_or_answer, 1)
+    assert desk.asks(1, b"sleep")
+    until(lambda: any(desk.readers._in_hand[:]))
+    assert desk.asks(2)
+    os.kill(desk.pids[0], signal.SIGKILL)
+    assert desk.answers(2) == {1: (errno.EIO, b""), 2: (0, b"answered")}
+    assert not desk.asks(3)
+
+
+def test_more_than_can_wait_is_not_taken(desks: Callable[..., Desk]) -> None:
+    """Nor a job that is too long for a packet: nobody waits in here."""
+    desk = desks(wait_or_answer, 1)
+    assert not desk.asks(1, bytes(40000))
+    assert desk.asks(2, b"sleep")
+    until(lambda: any(desk.readers._in_hand[:]))
+    taken = 0
+    while desk.asks(3, bytes(30000)):
+        taken += 1
+        assert taken < 1000
+    os.kill(desk.pids[0], signal.SIGKILL)
+    assert len(desk.answers(1 + taken)) == 2  # those of one number count once
+
+
+def test_the_end_leaves_no_process() -> None:
+    """What is in hand is finished first; a job after the end is not taken."""
+    desk = Desk(lambda descriptor, job: time.sleep(0.1) or b"late")  # type: ignore[func-returns-value]
+    assert desk.asks(1)
+    until(lambda: any(desk.readers._in_hand[:]))
+    desk.readers.close()
+    assert desk.answers(1) == {1: (0, b"late")}
+    assert not any(map(is_running, desk.pids))
+    assert not desk.asks(2)
+    desk.close()
+
+
+def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file may be on a source that answers no more."""
+    monkeypatch.setattr(readers_module, "_PATIENCE", 0.1)
+    desk = Desk(wait_or_answer)
+    assert desk.asks(1, b"sleep")
+    until(lambda: any(desk.readers._in_hand[:]))
+    desk.readers.close()
+    assert not any(map(is_running, desk.pids))
+    desk.close()
+
+
+def test_they_end_with_the_process_that_started_them() -> None:
+    """Also when that is killed."""
+    reader, writer = os.pipe()
+
+    def start() -> None:
+        desk = Desk(wait_or_answer)
+        os.write(writer, struct.pack("=2i", *desk.pids))
+        os._exit(0)  # as a kill: nothing is closed by us
+
+    in_child(start)
+    pids = struct.unpack("=2i", os.read(reader, 8))
+    os.close(reader)
+    os.close(writer)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
