@@ -14,6 +14,7 @@ from typing import Iterator, List, NamedTuple
 from fusepy_legacy import syscalls
 
 _BUFFER_SIZE = 32768  # what glibc's readdir uses
+_TOGETHER = 256  # entries of a batch that are handed out at once; a reply has room for fewer
 _HEADER = struct.Struct("=QqHB")  # struct linux_dirent64, getdents(2)
 
 
@@ -61,28 +62,31 @@ class DirectoryStream:
                 return
 
     def batches(self, offset: int) -> Iterator[List[Dirent]]:
-        """Yield the same entries, as many at a time as one call returns."""
+        """Yield the same entries, many at a time."""
         index = self._find(offset)
-        batch = self._batch[index:]
         while True:
-            if batch:
+            while index < len(self._batch):
+                self._index = index
+                batch = self._batch[index : index + _TOGETHER]
                 yield batch
                 offset = batch[-1].offset
+                index += _TOGETHER
             self._start = offset
-            self._batch = batch = self._read()
-            if not batch:
+            self._batch = self._read()
+            index = 0
+            if not self._batch:
                 return
 
     def _find(self, offset: int) -> int:
         """Return the place of an offset in the batch at hand; seek when it is not there.
 
         The reader usually goes on behind the last entry it was given, or with that entry again when it
-        had no room for it.
+        had no room for it, or somewhere among those that it was given together.
         """
         batch = self._batch
-        if offset != 0:
-            for index in (self._index, self._index + 1):
-                if batch and (batch[index - 1].offset if index else self._start) == offset:
+        if offset != 0 and batch:
+            for index in range(self._index, min(self._index + _TOGETHER, len(batch)) + 1):
+                if (batch[index - 1].offset if index else self._start) == offset:
                     return index
         os.lseek(self.descriptor, offset, os.SEEK_SET)
         self._batch = []

@@ -78,7 +78,7 @@ class Rooted(Filesystem):
                 del self.beneath
 
     def prepare(self, arguments: MountArguments) -> MountArguments:
-        """Open the root, while its path cannot lead into the mount yet, and imply use_ino."""
+        """Open the root, while its path cannot lead into the mount yet, and imply real inode numbers."""
         arguments = super().prepare(arguments)
         self._take_source()
         if self.watch:
@@ -87,6 +87,7 @@ class Rooted(Filesystem):
             self._watch = Watch()
         source = self._open_roots(arguments) if self.roots else self._open_root(arguments)
         os.umask(0)  # the caller's umask is in the modes that arrive
+        self.wanted |= {"real_inodes"}
         implied = dict(arguments.options, use_ino=True)
         implied.setdefault("fsname", source)
         if self.watch:

@@ -26,6 +26,12 @@ def status(mode: int, ino: int, links: int = 1, size: int = 0, rdev: int = 0) ->
     )
 
 
+# Options, and what is wanted: the filesystem promises that st_dev and st_ino say which file it is.
+IDENTIFIED: Tuple[Dict[str, Any], AbstractSet[str]] = (
+    {"use_ino": True},
+    frozenset(("real_inodes",)),
+)
+
 FILE = status(0o100640, ino=501, size=5000)
 DIRECTORY = status(0o040750, ino=601, links=2, size=4096)
 

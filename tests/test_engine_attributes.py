@@ -7,7 +7,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from tests.kernel_side import DIRECTORY, FILE, Kernel, OpenFile, attr, error_of, status
+from tests.kernel_side import DIRECTORY, FILE, IDENTIFIED, Kernel, OpenFile, attr, error_of, status
 from tests.wire import attr_out, i32, i64, reply, u16, u32, u64
 
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # linux/stat.h
@@ -60,9 +60,7 @@ def test_getattr_of_an_open_file() -> None:
 def test_getattr_of_an_unlinked_open_file() -> None:
     """The kernel names no handle, and there is no path: any open file object of the node knows."""
     opened = OpenFile()
-    kernel = Kernel(
-        {"use_ino": True}, getattr=FILE, fgetattr=FILE, open=(opened, True), unlink=None
-    )
+    kernel = Kernel(*IDENTIFIED, getattr=FILE, fgetattr=FILE, open=(opened, True), unlink=None)
     node = kernel.looks_up("file")
     kernel.opens(node)
     kernel.sends(10, b"file\0")
@@ -286,7 +284,7 @@ def test_statx_returns_the_time_of_birth() -> None:
         st_ctime_ns=1600000003000000033,
         st_birthtime_ns=1500000004000000044,
     )
-    kernel = Kernel({"use_ino": True}, getattr=shown)
+    kernel = Kernel(*IDENTIFIED, getattr=shown)
     shown.st_dev = 2049
     node = kernel.looks_up("device")
     answer = kernel.sends(

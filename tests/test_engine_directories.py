@@ -8,7 +8,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from tests.kernel_side import DIRECTORY, FILE, Kernel, OpenFile, attr, error_of
+from tests.kernel_side import DIRECTORY, FILE, IDENTIFIED, Kernel, OpenFile, attr, error_of
 from tests.wire import dirent, entry_out, i32, read_in, release_in, reply, u32, u64
 
 
@@ -86,7 +86,7 @@ def test_readdir_goes_on_where_it_stopped() -> None:
 
 
 def test_readdir_with_the_handlers_own_offsets() -> None:
-    """It is asked once for a listing in order, and from an offset when the reader jumps."""
+    """It is asked with each request, from where the reader is: libfuse's way."""
     offsets = [1 << 50, 7, 99]
     names = ["one", "two", "three"]
 
@@ -105,9 +105,61 @@ def test_readdir_with_the_handlers_own_offsets() -> None:
     assert kernel.sends(28, read_in(fh, 1 << 50, 40)) == reply(two)
     assert kernel.sends(28, read_in(fh, 7, 40)) == reply(three)
     assert kernel.sends(28, read_in(fh, 99, 40)) == reply()
-    assert kernel.calls() == [("readdir", "/", 0)]
+    assert kernel.calls() == [("readdir", "/", offset) for offset in (0, 1 << 50, 7, 99)]
     assert kernel.sends(28, read_in(fh, 1 << 50, 4096)) == reply(two, three)
     assert kernel.calls() == [("readdir", "/", 1 << 50)]
+
+
+@pytest.mark.parametrize("offsets", [True, False])
+def test_a_listing_holds_nothing_while_others_are_asked(offsets: bool) -> None:
+    """A generator has ended, or was closed, before getattr is called for its entries."""
+    events = []
+
+    def readdir(path: str, offset: int) -> Iterator[Any]:
+        events.append("begin")
+        try:
+            for number in range(offset, 3):
+                yield entry(f"file{number}", stat.S_IFREG, offset=number + 1 if offsets else 0)
+        finally:
+            events.append("end")
+
+    def getattr_(path: str) -> Any:
+        events.append(path)
+        return FILE if path != "/" else DIRECTORY
+
+    kernel = Kernel(opendir=None, readdir=readdir, getattr=getattr_)
+    fh = kernel.opens_directory()
+    events.clear()
+    assert error_of(kernel.sends(44, read_in(fh, 0, 350))) == 0
+    assert events == ["begin", "end", "/file0", "/file1"]
+
+
+@pytest.mark.parametrize("nothing", [None, 0])
+def test_a_handler_that_returns_nothing_lists_nothing(nothing: Any) -> None:
+    """fuse-python takes it for an empty directory."""
+    kernel = Kernel(opendir=None, readdir=nothing)
+    assert kernel.sends(28, read_in(kernel.opens_directory(), 0, 4096)) == reply()
+
+
+def test_names_may_be_bytes() -> None:
+    """Programs that were written for Python 2 have such."""
+    name: Any = b"\xc3\xa9"
+    kernel = Kernel(opendir=None, readdir=[entry(name, stat.S_IFREG)], getattr=FILE)
+    fh = kernel.opens_directory()
+    assert kernel.sends(28, read_in(fh, 0, 4096)) == reply(
+        dirent(0xFFFFFFFF, 1, b"\xc3\xa9", TYPES["file"])
+    )
+    kernel.sends(44, read_in(fh, 0, 4096))
+    assert kernel.calls()[-1] == ("getattr", "/é")
+
+
+def test_a_listing_without_offsets_can_be_begun_anywhere() -> None:
+    """The kernel keeps positions over a close: NFS, and seekdir(3) in a directory opened anew."""
+    listing = [entry(f"file{number}", stat.S_IFREG) for number in range(3)]
+    kernel = Kernel(opendir=None, readdir=listing)
+    fh = kernel.opens_directory()
+    expected = dirent(0xFFFFFFFF, 3, b"file2", TYPES["file"])
+    assert kernel.sends(28, read_in(fh, 2, 4096)) == reply(expected)
 
 
 def test_readdir_that_fails_late() -> None:
@@ -119,14 +171,15 @@ def test_readdir_that_fails_late() -> None:
 
     kernel = Kernel(opendir=None, readdir=readdir)
     fh = kernel.opens_directory()
-    assert kernel.sends(28, read_in(fh, 0, 4096)) == reply(dirent(0xFFFFFFFF, 1, b"one", 8))
+    for _ in range(2):  # rewinddir(3) forgets it
+        assert kernel.sends(28, read_in(fh, 0, 4096)) == reply(dirent(0xFFFFFFFF, 1, b"one", 8))
     assert kernel.sends(28, read_in(fh, 1, 4096)) == reply(error=-errno.EBADMSG)
 
 
 def test_readdirplus_lists_entries_with_attributes() -> None:
     """struct fuse_direntplus; . and .. have no node, and count no lookup."""
     kernel = Kernel(
-        {"use_ino": True},
+        *IDENTIFIED,
         opendir=None,
         readdir=[*DOTS, entry("file", stat.S_IFREG, ino=501)],
         getattr=FILE,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fusepy_legacy.kernel.abi import Opcode
 from fusepy_legacy.kernel.context import current
-from tests.kernel_side import DIRECTORY, FILE, Kernel, OpenFile, error_of, status
+from tests.kernel_side import DIRECTORY, FILE, IDENTIFIED, Kernel, OpenFile, error_of, status
 from tests.wire import UNIQUE, joined, reply, request, u32, u64
 
 WITHOUT_REPLY = (2, 42)  # FUSE_FORGET, FUSE_BATCH_FORGET
@@ -518,7 +518,7 @@ def test_a_refused_reply_is_undone(
 
 def test_a_refused_link_is_undone() -> None:
     """One of the node's two lookups."""
-    kernel = Kernel({"use_ino": True}, **{**ANSWERS, "getattr": status(0o100640, 501, links=2)})
+    kernel = Kernel(*IDENTIFIED, **{**ANSWERS, "getattr": status(0o100640, 501, links=2)})
     node = kernel.looks_up("old")
     asked = request(13, u64(node) + b"new\0")
     answer = kernel.engine.handle(asked)

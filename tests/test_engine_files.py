@@ -9,7 +9,17 @@ import pytest
 
 from fusepy_legacy.kernel.negotiation import Agreement
 from fusepy_legacy.kernel.operations import ELSEWHERE
-from tests.kernel_side import DIRECTORY, FILE, Kernel, Opened, OpenFile, attr, error_of, status
+from tests.kernel_side import (
+    DIRECTORY,
+    FILE,
+    IDENTIFIED,
+    Kernel,
+    Opened,
+    OpenFile,
+    attr,
+    error_of,
+    status,
+)
 from tests.wire import entry_out, i32, open_out, read_in, release_in, reply, u32, u64
 
 
@@ -68,9 +78,7 @@ def test_open_of_a_path_that_leads_to_another_file_by_now() -> None:
     """ESTALE, so that the kernel looks the name up again; what was opened is closed."""
     opened = OpenFile()
     other = status(0o100640, ino=999)
-    kernel = Kernel(
-        {"use_ino": True}, getattr=FILE, open=(opened, True), fgetattr=other, release=None
-    )
+    kernel = Kernel(*IDENTIFIED, getattr=FILE, open=(opened, True), fgetattr=other, release=None)
     answer = kernel.sends(14, u32(0) + u32(0), node=kernel.looks_up("file"))
     assert answer == reply(error=-errno.ESTALE)
     assert kernel.calls()[-1] == ("release", "/file", 0, opened)
@@ -99,7 +107,7 @@ def test_open_of_a_name_that_the_kernel_believes_in_wrongly(
             raise found
         return found
 
-    kernel = Kernel({"use_ino": True}, getattr=getattr_, open=OSError(number, ""))
+    kernel = Kernel(*IDENTIFIED, getattr=getattr_, open=OSError(number, ""))
     node = kernel.looks_up("file")
     assert kernel.sends(14, u32(0) + u32(0), node=node) == reply(error=-expected)
 

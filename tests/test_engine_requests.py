@@ -5,6 +5,7 @@ The others are in test_engine_attributes.py, _files.py, _directories.py and _loc
 
 import errno
 import os
+import struct
 import types
 from typing import Any, List
 
@@ -19,8 +20,20 @@ from tests import (
     test_engine_files,
     test_engine_locks,
 )
-from tests.kernel_side import DIRECTORY, FILE, Kernel, OpenFile, attr, error_of, status
-from tests.wire import entry_out, i32, joined, open_out, reply, request, u16, u32, u64
+from tests.kernel_side import DIRECTORY, FILE, IDENTIFIED, Kernel, OpenFile, attr, error_of, status
+from tests.wire import (
+    entry_out,
+    i32,
+    joined,
+    open_out,
+    read_in,
+    release_in,
+    reply,
+    request,
+    u16,
+    u32,
+    u64,
+)
 
 OTHERS = (
     test_engine_attributes,
@@ -373,7 +386,7 @@ def test_a_replaced_file_is_held_unless_it_has_another_name(linked: bool) -> Non
     """By that name it can be opened; a file system with many hard links would run out of descriptors."""
     held = Held("/file")
     shown = status(0o100644, ino=7, links=2 if linked else 1)
-    kernel = Kernel({"use_ino": True}, getattr=shown, rename=None, hold=held)
+    kernel = Kernel(*IDENTIFIED, getattr=shown, rename=None, hold=held)
     kernel.looks_up("file")
     if linked:
         kernel.looks_up("link")
@@ -408,7 +421,7 @@ def test_what_the_kernel_uses_without_a_request_is_held(opcode: int, mode: int, 
     """Its path leads to it without a name, until the kernel forgets it."""
     held = Held("/name")
     shown = status(mode, ino=10)
-    kernel = Kernel({"use_ino": True}, getattr=shown, hold=held, **{taker: None})
+    kernel = Kernel(*IDENTIFIED, getattr=shown, hold=held, **{taker: None})
     node = removed(kernel, opcode)
     assert error_of(kernel.sends(3, u32(0) + u32(0) + u64(0), node=node)) == 0
     assert [call[1] is held for call in kernel.calls()] == [True]
@@ -418,7 +431,7 @@ def test_what_the_kernel_uses_without_a_request_is_held(opcode: int, mode: int, 
 
 def test_a_regular_file_is_not_held_when_it_is_unlinked() -> None:
     """Its room is free at once; the kernel tells of each one that is open."""
-    kernel = Kernel({"use_ino": True}, getattr=FILE, unlink=None, hold=Held("/name"))
+    kernel = Kernel(*IDENTIFIED, getattr=FILE, unlink=None, hold=Held("/name"))
     node = kernel.looks_up("name")
     kernel.sends(10, b"name\0")
     assert [call[0] for call in kernel.calls()] == ["unlink"]
@@ -428,7 +441,7 @@ def test_a_regular_file_is_not_held_when_it_is_unlinked() -> None:
 def test_what_could_not_be_removed_is_let_go() -> None:
     """It still has its name."""
     held = Held("/name")
-    kernel = Kernel({"use_ino": True}, getattr=DIRECTORY, rmdir=-errno.ENOTEMPTY, hold=held)
+    kernel = Kernel(*IDENTIFIED, getattr=DIRECTORY, rmdir=-errno.ENOTEMPTY, hold=held)
     kernel.looks_up("name")
     assert error_of(kernel.sends(11, b"name\0")) == errno.ENOTEMPTY
     assert held.closed
@@ -437,7 +450,7 @@ def test_what_could_not_be_removed_is_let_go() -> None:
 def test_what_is_held_goes_with_the_engine() -> None:
     """Not every kernel forgets all before the end."""
     held = Held("/name")
-    kernel = Kernel({"use_ino": True}, getattr=DIRECTORY, rmdir=None, hold=held)
+    kernel = Kernel(*IDENTIFIED, getattr=DIRECTORY, rmdir=None, hold=held)
     removed(kernel, 11)
     kernel.engine.close()
     assert held.closed
@@ -490,7 +503,7 @@ def test_readlink_never_returns_more_than_the_kernel_takes() -> None:
 def test_link_gives_a_second_name() -> None:
     """With use_ino both names are one node."""
     shown = status(0o100640, ino=501, links=2)
-    kernel = Kernel({"use_ino": True}, link=None, getattr=shown)
+    kernel = Kernel(*IDENTIFIED, link=None, getattr=shown)
     node = kernel.looks_up("old")
     answer = kernel.sends(
         13,  # FUSE_LINK
@@ -505,7 +518,7 @@ def test_link_names_a_file_that_had_no_name() -> None:
     """What O_TMPFILE made gets one through its open file: linkat."""
     opened = OpenFile()
     kernel = Kernel(
-        {"use_ino": True},
+        *IDENTIFIED,
         tmpfile=(opened, True),
         fgetattr=FILE,
         getattr=FILE,
@@ -605,9 +618,7 @@ def test_who_takes_a_name_is_told_from_which_directory() -> None:
     def note(*_: str) -> None:
         told.append(current.directories)
 
-    kernel = Kernel(
-        {"use_ino": True}, getattr=getattr_, open=None, unlink=note, rmdir=note, rename=note
-    )
+    kernel = Kernel(*IDENTIFIED, getattr=getattr_, open=None, unlink=note, rmdir=note, rename=note)
     first, second = kernel.looks_up("first"), kernel.looks_up("second")
     assert kernel.sends(10, b"file\0", node=first) == reply()
     assert kernel.sends(11, b"directory\0", node=second) == reply()
@@ -637,7 +648,7 @@ def test_unlink_hides_an_open_file_that_lives_by_its_path() -> None:
 
 def test_unlink_hides_nothing_that_has_another_name() -> None:
     """The open file lives on by that one."""
-    kernel = Kernel({"use_ino": True}, open=None, unlink=None, getattr=status(0o100644, 5, links=2))
+    kernel = Kernel(*IDENTIFIED, open=None, unlink=None, getattr=status(0o100644, 5, links=2))
     node = kernel.looks_up("file")
     assert kernel.looks_up("other") == node
     kernel.opens(node)
@@ -734,3 +745,35 @@ def test_poll_handles_wake_the_kernel_up() -> None:
         + u64(0)  # unique
         + u64(77)  # kh
     ]
+
+
+def test_use_ino_only_shows_numbers() -> None:
+    """As in libfuse: filesystems that make numbers up may give two files the same one."""
+    kernel = Kernel({"use_ino": True}, getattr=status(0o100644, ino=7, links=2), open=None)
+    assert kernel.looks_up("one") != kernel.looks_up("other")
+    answer = kernel.sends(1, b"one\0")
+    assert answer is not None
+    assert struct.unpack_from("=Q", answer, 16 + 40) == (7,)  # entry_out.attr.ino
+
+
+def test_without_a_name_and_an_object_a_file_is_gone() -> None:
+    """With hard_remove; the path that it was opened by may be another file's by now."""
+    kernel = Kernel(
+        {"hard_remove": True},
+        getattr=FILE,
+        open=None,
+        read=b"another's",
+        rename=None,
+        flush=None,
+        release=None,
+    )
+    kernel.looks_up("new")
+    node = kernel.looks_up("old")
+    fh = kernel.opens(node)
+    assert kernel.sends(12, u64(1), b"new\0old\0") == reply()  # FUSE_RENAME
+    kernel.calls()
+    assert kernel.sends(15, read_in(fh, 0, 100), node=node) == reply(error=-errno.ENOENT)
+    assert kernel.calls() == []
+    assert kernel.sends(25, u64(fh) + u64(0) + u64(1), node=node) == reply()
+    assert kernel.sends(18, release_in(fh), node=node) == reply()
+    assert kernel.calls() == [("flush", "-"), ("release", "-", 2)]

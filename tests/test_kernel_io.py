@@ -10,7 +10,7 @@ import pytest
 from fusepy_legacy import Passthrough, PassthroughFile
 from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.nodes import Node
-from tests.kernel_side import FILE, Kernel, OpenFile
+from tests.kernel_side import FILE, IDENTIFIED, Kernel, OpenFile
 from tests.wire import i32, open_out, release_in, reply, u32, u64
 
 
@@ -171,9 +171,7 @@ def test_a_file_with_set_id_bits_is_left_to_its_object(tmp_path: Path, mode: int
     path = tmp_path / "file"
     path.touch(mode=0o755)
     with path.open() as file:
-        kernel = Kernel(
-            {"use_ino": True}, open=(OpenFile(), True), getattr=FILE, backing=file.fileno()
-        )
+        kernel = Kernel(*IDENTIFIED, open=(OpenFile(), True), getattr=FILE, backing=file.fileno())
         kernel.engine.backings.open = lambda descriptor: 7
         node = kernel.looks_up("file")
         path.chmod(mode)

@@ -84,6 +84,7 @@ class Engine:
         self.operations = Operations(callbacks)
         self.attributer = Attributer(self.options)
         self.use_ino = self.attributer.use_ino
+        self.real_inodes = "real_inodes" in wanted
         self.handles = Handles()
         self.nodes = NodeTable(keep=_keeps_nodes(self.options))
         self.agreement = Agreement(0, 0, 0)
@@ -305,8 +306,24 @@ class Engine:
             return call(handler, reached, *arguments)
 
     def handle_path(self, handle: Handle) -> str:
-        """Return an open file's path, or the one it was opened by when it has none any more."""
-        return self.nodes.path(handle.node) or handle.path
+        """Return an open file's path.
+
+        Of one that has none any more, the one it was opened by, which is but its name for a handler that gets
+        its object. Without an object that path would lead to another file, so it is ENOENT, as in libfuse.
+        """
+        path = self.nodes.path(handle.node)
+        if path is None:
+            if not handle.arguments:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return handle.path
+        return path
+
+    def call_closing(self, name: str, handle: Handle, *arguments: Any) -> None:
+        """Call the handler `name` when an open file is closed, with libfuse's "-" for a path that is gone."""
+        if handle.arguments or self.nodes.path(handle.node) is not None:
+            self.call_open(name, handle, *arguments)
+        else:
+            call(self.required(name), "-", *arguments)
 
     def status(self, node: Node, handle: Optional[Handle] = None) -> Any:
         """Return a node's status: of its open file if one is given, else of its path.
@@ -357,7 +374,7 @@ class Engine:
 
     def file_id(self, status: Any) -> Optional[FileId]:
         """Return what identifies a file, None where only its path does."""
-        return (status.st_dev, status.st_ino) if self.use_ino else None
+        return (status.st_dev, status.st_ino) if self.real_inodes else None
 
     def entry(self, parent: Node, name: str, status: Any) -> bytes:
         """Return ENTRY_OUT for a name that has just been found or made; counts one lookup."""
@@ -366,7 +383,7 @@ class Engine:
     def found(self, parent: Node, name: str, status: Any) -> Tuple[Node, bytes]:
         """Return the node of a name that has just been found or made, and ENTRY_OUT; counts one lookup."""
         attributes = self.attributer(status, 0)
-        file_id = (status.st_dev, status.st_ino) if self.use_ino else None
+        file_id = (status.st_dev, status.st_ino) if self.real_inodes else None
         node = self.nodes.looked_up(parent, name, file_id, links_of(attributes))
         if attributes[9] & _TYPE in _SPECIAL:
             node.special = True

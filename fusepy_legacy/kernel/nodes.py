@@ -4,7 +4,7 @@ A node is what the kernel's inode is to us. Its id is a counter, never the inode
 used again. A node has zero or more names, each a (parent, name); without one it is an unlinked file that
 is still open, or still known.
 
-Where a filesystem promises that (st_dev, st_ino) identify its files (`use_ino`), two names of one file are
+Where a filesystem promises that (st_dev, st_ino) identify its files (real_inodes), two names of one file are
 one node. Otherwise a node is a path, as in libfuse's high-level API.
 
 The kernel's copy of a node ends with FORGET only. Each answer that names a node counts one lookup, and
@@ -152,7 +152,7 @@ class NodeTable:
     def looked_up(self, parent: Node, name: str, file_id: Optional[FileId], links: int) -> Node:
         """Return the node of a name that has just been found, and count one lookup.
 
-        `file_id` is None without use_ino. `links` is its st_nlink, or 0 for a directory, which has one
+        `file_id` is None without real_inodes. `links` is its st_nlink, or 0 for a directory, which has one
         name.
         """
         with self.guard:

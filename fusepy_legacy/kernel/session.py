@@ -92,7 +92,7 @@ class Session:
         return True
 
     def invalidate_file(self, file_id: FileId) -> None:
-        """Let the kernel drop data and attributes of a file, with use_ino; unless it knows none."""
+        """Let the kernel drop data and attributes of a file with a real inode number, if it knows it."""
         node = self._find_file(file_id)
         if node is not None:
             self._invalidate_inode(node)

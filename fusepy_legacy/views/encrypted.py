@@ -126,12 +126,15 @@ class EncryptedDirectory:
         self._prefix, self._plain_prefix = path.rstrip("/") + "/", plain.rstrip("/") + "/"
         self._virtual = list(view.virtual.entries(path))
         self._begins = array("Q", [0])  # where the plain directory goes on, entry by entry
-        self._last = ("", "")  # what was yielded last: its name in the view, and its plain name
+        self._plain_names: Dict[
+            str, str
+        ] = {}  # of what was yielded lately, by the name in the view
         self.directory = view.beneath.opendir(plain)
         self._stat, self._shown_status = self.directory.stat, view.shown_status
 
     def readdir(self, offset: int) -> Iterator[Dirent]:
         """Yield what is in the directory, from `offset` on."""
+        self._plain_names = {}
         for position, (name, inode) in enumerate(self._virtual[offset:], offset + 1):
             yield Dirent(name, inode, stat.S_IFREG, position)
         first = len(self._virtual)
@@ -157,7 +160,9 @@ class EncryptedDirectory:
             position = first + 2 * number
             number += len(batch)
             directory = names.directory(self._path)
-            stored = names.stored(directory, [entry.name for entry in batch])
+            plain_names = [entry.name for entry in batch]
+            stored = names.stored(directory, plain_names)
+            self._plain_names.update(zip(stored, plain_names))
             for (name, inode, kind, _), shown in zip(batch, stored):
                 position += 2
                 if top and view.hides(f"/{name}"):
@@ -165,7 +170,6 @@ class EncryptedDirectory:
                     continue
                 hashed = shown.startswith(HASHED) and encrypted
                 if not skip:
-                    self._last = (shown, name)
                     yield Dirent(shown, inode, kind, position - hashed)
                 skip = False
                 if hashed:
@@ -175,8 +179,8 @@ class EncryptedDirectory:
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes."""
-        shown, plain_name = self._last
-        if name != shown:
+        plain_name = self._plain_names.get(name)
+        if plain_name is None:
             return self.filesystem.getattr(self._prefix + name)
         return self._shown_status(self._stat(plain_name))
 

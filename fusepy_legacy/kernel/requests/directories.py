@@ -1,9 +1,20 @@
 """Requests about open directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR."""
 
+import contextlib
 import errno
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Generator,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.handles import Handle
@@ -21,17 +32,17 @@ _NO_ENTRY = bytes(abi.ENTRY_OUT.size)  # an ENTRY_OUT that says: look it up when
 class Listing:
     """Where the reading of an open directory stands.
 
-    A handler either gives its entries offsets to come back to, or none (0) and is then asked for all
-    entries at once, which are kept here.
+    A handler gives its entries offsets to come back to, and is asked with each request from there on; or it
+    gives none (0), and is then asked for all entries at once, which are kept here as `whole`. `error` is what
+    it raised behind the entry with this `offset`: it is for the next request.
     """
 
-    __slots__ = ("stream", "pending", "offset", "whole")
+    __slots__ = ("whole", "error", "offset")
 
     def __init__(self) -> None:
-        self.stream: Iterator[Any] = iter(())
-        self.pending: List[Any] = []  # an entry, or an error, that the last reply had no room for
-        self.offset = -1  # behind the last entry that was sent
         self.whole: Optional[List[Any]] = None
+        self.error: Optional[OSError] = None
+        self.offset = 0
 
 
 def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
@@ -80,7 +91,7 @@ def abandon(engine: "Engine", fh: int) -> None:
 def _close(engine: "Engine", handle: Handle) -> None:
     try:
         if engine.operations.releasedir is not None:
-            engine.call_open("releasedir", handle)
+            engine.call_closing("releasedir", handle)
     finally:
         engine.nodes.released(handle.node, handle.number)
 
@@ -132,38 +143,87 @@ def node_ids(body: bytes) -> Iterator[int]:
 
 
 def _read(engine: "Engine", handle: Handle, offset: int, size: int, plus: bool) -> bytes:
-    listing = handle.listing
-    look_up = _lookup_of(engine, handle) if plus else None
     has_ino = engine.use_ino or "readdir_ino" in engine.options
     head = abi.DIRENTPLUS.size if plus else abi.DIRENT.size
+    fitting = _fitting(engine, handle, offset, size, head)
+    look_up = _lookup_of(engine, handle) if plus else None
     pack = abi.DIRENT.pack
     parts: List[bytes] = []
-    length = 0
     try:
-        for entry in _entries(engine, handle, listing, offset):
-            name = os.fsencode(entry.name)
-            unpadded = head + len(name)
-            padding = -unpadded % 8
-            if length + unpadded + padding > size:
-                listing.pending.append(entry)
-                break
+        for entry, name, encoded in fitting:
+            length = len(encoded)
             ino = int(entry.ino) if has_ino and entry.ino else _UNKNOWN_INO
-            dirent = pack(ino, entry.offset, len(name), entry.type >> 12 & 0o17)
+            dirent = pack(ino, entry.offset, length, entry.type >> 12 & 0o17)
             if look_up is not None:
-                parts.append(look_up(entry.name))
-            parts += dirent, name, _ZEROS[:padding]
-            length += unpadded + padding
-            listing.offset = entry.offset
-    except OSError as error:
-        if not parts:
-            raise
-        # The entries before the error count already; the error is for the next request.
-        listing.pending.append(error)
+                parts.append(look_up(name))
+            parts += dirent, encoded, _ZEROS[: -(head + length) % 8]
     except BaseException:
         for node_id in node_ids(b"".join(parts)) if plus else ():
             engine.nodes.forget(node_id, 1)
         raise
     return b"".join(parts)
+
+
+def _fitting(
+    engine: "Engine", handle: Handle, offset: int, size: int, head: int
+) -> List[Tuple[Any, str, bytes]]:
+    """Return the entries from `offset` on that fit into `size` bytes, with their names in both forms.
+
+    All of them before anybody is asked for attributes, and with a call of the handler for each request, as
+    libfuse has it: a generator that has not ended may hold a lock that getattr takes too, or be bound to its
+    thread, as sqlite's cursors are.
+    """
+    listing = handle.listing
+    fitting: List[Tuple[Any, str, bytes]] = []
+    with contextlib.closing(_entries(engine, handle, listing, offset)) as entries:
+        try:
+            for entry in entries:
+                name = entry.name
+                encoded = os.fsencode(name)
+                if name is encoded:  # bytes, of a program that was written for Python 2
+                    name = os.fsdecode(name)
+                unpadded = head + len(encoded)
+                size -= unpadded + -unpadded % 8
+                if size < 0:
+                    break
+                fitting.append((entry, name, encoded))
+        except OSError as error:
+            if not fitting:
+                raise
+            listing.error = error
+            listing.offset = fitting[-1][0].offset
+    return fitting
+
+
+def _entries(
+    engine: "Engine", handle: Handle, listing: Listing, offset: int
+) -> Generator[Any, None, None]:
+    """Yield the entries from `offset` on, each with the offset behind it."""
+    error, listing.error = listing.error, None
+    if error is not None and offset == listing.offset:
+        raise error
+    if offset and listing.whole is not None:
+        yield from listing.whole[offset:]
+        return
+    listing.whole = None
+    asked = engine.call_open("readdir", handle, offset)
+    if asked is None or isinstance(asked, int):
+        return  # what fuse-python takes for no entries
+    stream = iter(asked)
+    try:
+        for entry in stream:
+            if not entry.offset:
+                numbered = enumerate(itertools.chain((entry,), stream), 1)
+                listing.whole = [
+                    _Numbered(each.name, each.ino, each.type, number) for number, each in numbered
+                ]
+                yield from listing.whole[offset:]
+                return
+            yield entry
+    finally:
+        close = getattr(stream, "close", None)
+        if close is not None:
+            close()
 
 
 def _lookup_of(engine: "Engine", handle: Handle) -> Callable[[str], bytes]:
@@ -193,40 +253,6 @@ def _status_of_entry(engine: "Engine", handle: Handle) -> Callable[[str], Any]:
         method: Callable[[str], Any] = handle.object.fstatat
         return method
     return lambda name: call(fstatat, handle.path, name, *handle.arguments)
-
-
-def _entries(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> Iterator[Any]:
-    """Yield the entries from `offset` on, each with the offset behind it.
-
-    The handler's own iterator outlives this one, which ends with its reply; so no `yield from` it, which
-    would close it too.
-    """
-    if offset and listing.whole is not None:
-        yield from listing.whole[offset:]
-        return
-    if offset and offset == listing.offset:
-        while listing.pending:
-            entry = listing.pending.pop()
-            if isinstance(entry, OSError):
-                raise entry
-            yield entry
-    else:
-        _ask(engine, handle, listing, offset)
-    for entry in listing.stream:
-        if not entry.offset:
-            numbered = enumerate(itertools.chain((entry,), listing.stream), 1)
-            listing.whole = [
-                _Numbered(each.name, each.ino, each.type, number) for number, each in numbered
-            ]
-            yield from listing.whole
-            return
-        yield entry
-
-
-def _ask(engine: "Engine", handle: Handle, listing: Listing, offset: int) -> None:
-    listing.pending = []
-    listing.whole = None
-    listing.stream = iter(engine.call_open("readdir", handle, offset))
 
 
 class _Numbered(NamedTuple):

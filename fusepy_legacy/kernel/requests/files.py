@@ -267,7 +267,7 @@ def flush(engine: "Engine", node: Node, fh: int, lock_owner: int) -> bytes:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # the kernel does not ask again
     try:
         if operations.flush is not None:
-            engine.call_open("flush", handle)
+            engine.call_closing("flush", handle)
     finally:
         if handle.node.locked:
             locks.unlock_all(engine, handle, lock_owner)
@@ -298,7 +298,7 @@ def _close(engine: "Engine", handle: Handle, flags: int) -> None:
         if handle.backed:
             engine.backings.released(handle.node, handle.flags)
         if engine.operations.release is not None:
-            engine.call_open("release", handle, flags)
+            engine.call_closing("release", handle, flags)
     finally:
         engine.nodes.released(handle.node, handle.number)
         if engine.hidden and not handle.node.opens:

@@ -146,7 +146,7 @@ def readlink(engine: "Engine", node: Node) -> bytes:
 
 
 def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
-    """Give a file a second name; with use_ino it stays one node."""
+    """Give a file a second name; with real inode numbers it stays one node."""
     old = engine.nodes.by_id.get(old_id)
     if old is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -158,7 +158,7 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
     else:
         call(engine.required("link"), old_path, path)
     status = engine.child_status(parent, name)
-    if engine.use_ino and old.file_id is None and old.parent is None:
+    if engine.real_inodes and old.file_id is None and old.parent is None:
         engine.nodes.identify(old, engine.file_id(status))
     return engine.entry(parent, name, status)
 
