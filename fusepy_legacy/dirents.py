@@ -14,7 +14,7 @@ from typing import Iterator, List, NamedTuple
 from fusepy_legacy import syscalls
 
 _BUFFER_SIZE = 32768  # what glibc's readdir uses
-_TOGETHER = 256  # entries of a batch that are handed out at once; a reply has room for fewer
+_TOGETHER = 256  # entries of a batch that are handed out at once; a reply with attributes has room for fewer
 _HEADER = struct.Struct("=QqHB")  # struct linux_dirent64, getdents(2)
 
 

@@ -196,9 +196,8 @@ class Workers:
         served = -1
         while not self._ended:
             if quiet >= _IDLE_TICKS:
-                self._resting = (
-                    True  # before the look at what the leader sets before it looks at this
-                )
+                # Set before the look at what the leader sets before it looks at this.
+                self._resting = True
                 self._active.clear()
                 term = self._term
                 serving = term is not None and term.serving

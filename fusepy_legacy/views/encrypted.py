@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 _CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
 _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
-_READERS, _READERS_MAX = 4, 64  # processes
+_READERS, _READERS_MAX = 4, 64  # processes: at most unless more are asked for, and at all
 _KIND = 0o170000  # S_IFMT of inode(7)
 
 # What a page in the kernel's cache was made of: the file's ID, its size, mtime and ctime.
@@ -126,9 +126,8 @@ class EncryptedDirectory:
         self._prefix, self._plain_prefix = path.rstrip("/") + "/", plain.rstrip("/") + "/"
         self._virtual = list(view.virtual.entries(path))
         self._begins = array("Q", [0])  # where the plain directory goes on, entry by entry
-        self._plain_names: Dict[
-            str, str
-        ] = {}  # of what was yielded lately, by the name in the view
+        # Of what was yielded since readdir was called, by the name in the view.
+        self._plain_names: Dict[str, str] = {}
         self.directory = view.beneath.opendir(plain)
         self._stat, self._shown_status = self.directory.stat, view.shown_status
 
@@ -160,9 +159,7 @@ class EncryptedDirectory:
             position = first + 2 * number
             number += len(batch)
             directory = names.directory(self._path)
-            plain_names = [entry.name for entry in batch]
-            stored = names.stored(directory, plain_names)
-            self._plain_names.update(zip(stored, plain_names))
+            stored = names.stored(directory, [entry.name for entry in batch])
             for (name, inode, kind, _), shown in zip(batch, stored):
                 position += 2
                 if top and view.hides(f"/{name}"):
@@ -170,6 +167,7 @@ class EncryptedDirectory:
                     continue
                 hashed = shown.startswith(HASHED) and encrypted
                 if not skip:
+                    self._plain_names[shown] = name
                     yield Dirent(shown, inode, kind, position - hashed)
                 skip = False
                 if hashed:
@@ -199,6 +197,7 @@ class EncryptedView(KeyedView):
     withhold_config = False
     reader_count: Optional[int] = None
     readers: Optional[Readers] = None  # on the kernel engine, while it is mounted
+    _background = False
     content: ContentCipher
     name_cipher: NameCipher
     names: Names

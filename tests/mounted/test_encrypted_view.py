@@ -244,8 +244,9 @@ def test_plain_names_do_not_hide_the_config(tmp_path: Path) -> None:
     source = make_source(tmp_path, *FLAGS["plaintextnames"])
     (source.root / "gocryptfs.conf").write_text("not the config")
     with source.shown():
-        assert [path.name for path in source.view.iterdir()] == ["gocryptfs.conf"]
+        [listed] = os.scandir(str(source.view))
         config = (source.root / ".gocryptfs.reverse.conf").read_bytes()
+        assert (listed.name, listed.stat().st_size) == ("gocryptfs.conf", len(config))
         assert (source.view / "gocryptfs.conf").read_bytes() == config
 
 
