@@ -258,7 +258,7 @@ class Passthrough(Rooted):
 
     file_class: type = PassthroughFile
     dir_class: type = PassthroughDirectory
-    wanted = frozenset(("atomic_o_trunc", "create_supp_group", "posix_acl"))
+    wanted = frozenset(("atomic_o_trunc", "create_supp_group", "ioctl_dir", "posix_acl"))
 
     relative_symlinks = False
 

@@ -506,3 +506,20 @@ def test_a_read_that_another_process_answers() -> None:
     """The engine says nothing; the kernel waits for the other's reply."""
     opened = Opened(read=ELSEWHERE)
     assert opened.sends(15, read_in(opened.fh, 0, 4096)) is None
+
+
+@pytest.mark.parametrize(("wanted", "error"), [((), errno.ENOTTY), (("ioctl_dir",), 0)])
+def test_ioctl_of_a_directory_is_for_who_wants_it(wanted: Tuple[str, ...], error: int) -> None:
+    """Programs that were written for libfuse have a handler that knows files only."""
+    kernel = Kernel(wanted=frozenset(wanted), opendir=OpenFile(), ioctl=0, getattr=DIRECTORY)
+    fh = kernel.opens_directory()
+    answer = kernel.sends(
+        39,  # FUSE_IOCTL
+        u64(fh),  # fh
+        u32(1 << 4),  # flags: FUSE_IOCTL_DIR
+        u32(0x8008E002),  # cmd
+        u64(0),  # arg
+        u32(0),  # in_size
+        u32(8),  # out_size
+    )
+    assert error_of(answer) == error

@@ -39,7 +39,9 @@ WANTED = {
     "posix_acl": abi.INIT_POSIX_ACL | abi.INIT_DONT_MASK,  # create gets the umask beside the mode
     "create_supp_group": abi.INIT_CREATE_SUPP_GROUP,  # requests that create say the caller's groups
     "cache_symlinks": abi.INIT_CACHE_SYMLINKS,  # readlink is asked once, and never again
-    "real_inodes": 0,  # a promise to the engine: st_dev and st_ino say which file it is
+    # For the engine alone:
+    "ioctl_dir": 0,  # ioctl is asked for directories too
+    "real_inodes": 0,  # a promise: st_dev and st_ino say which file it is
 }
 
 # The opposite: what every filesystem gets unless it asks to be without.
