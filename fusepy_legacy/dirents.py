@@ -72,6 +72,7 @@ class DirectoryStream:
                 offset = batch[-1].offset
                 index += _TOGETHER
             self._start = offset
+            self._batch = []  # if reading fails, what is here has been handed out
             self._batch = self._read()
             index = 0
             if not self._batch:

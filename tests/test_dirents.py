@@ -7,7 +7,7 @@ import random
 import socket
 import stat
 from pathlib import Path
-from typing import Iterator, List, Set
+from typing import Any, Iterator, List, Set
 
 import pytest
 
@@ -265,3 +265,30 @@ def test_errors_are_the_systems(tmp_path: Path) -> None:
     finally:
         os.close(file)
         os.close(removed)
+
+
+def test_after_an_error_nothing_comes_twice(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks again goes on where it was, also in the middle of a directory."""
+    getdents64 = syscalls.getdents64
+    failures = [False, True, False, True]
+
+    def sometimes(*arguments: Any) -> int:
+        if failures and failures.pop(0):
+            raise OSError(errno.EIO, "")
+        return getdents64(*arguments)
+
+    monkeypatch.setattr(syscalls, "getdents64", sometimes)
+    stream = DirectoryStream(descriptor)
+    entries: List[Dirent] = []
+    errors = 0
+    while True:
+        try:
+            for batch in stream.batches(entries[-1].offset if entries else 0):
+                entries += batch
+            break
+        except OSError:
+            errors += 1
+    assert errors == 2
+    assert len(entries) == len(set(entries)) == COUNT + 2

@@ -22,7 +22,7 @@ from fusepy_legacy.crypt.reverse import hard_link_path
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.vault.config_file import write_config
-from fusepy_legacy.views import encrypted
+from fusepy_legacy.views import encrypted, encrypting
 from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.virtual import resized
@@ -78,6 +78,40 @@ def test_any_range_is_a_part_of_the_whole(view: EncryptedView) -> None:
         offset = generator.randrange(len(whole) + 5000)
         length = generator.randrange(1, 20000)
         assert file.read(length, offset) == whole[offset : offset + length]
+    file.release(0)
+
+
+@pytest.mark.parametrize("year", [1900, 2024, 2300])  # nanoseconds of the last need 64 bits
+def test_what_another_process_reads_is_the_same(view: EncryptedView, year: int) -> None:
+    """Of a job and a descriptor it makes what the open file's own read returns."""
+    plain = Path(str(view.root)) / "file"
+    plain.write_bytes(os.urandom(300000))
+    os.utime(str(plain), ((year - 1970) * 31556952,) * 2)
+    file: Any = view.open(shown(view, "file"), os.O_RDONLY)
+    serve = encrypting.server(view.content)
+    for offset in (0, 17, 131072, 290000, 400000):
+        part = serve(file.fd, file.content.job(131072, offset))
+        assert part == file.read(131072, offset)
+    assert not file.content.changed
+    file.release(0)
+
+
+def test_a_change_is_reported_once_by_another_process(
+    view: EncryptedView, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not with each piece, and not when it is known already."""
+    plain = Path(str(view.root)) / "file"
+    plain.write_bytes(bytes(300000))
+    file: Any = view.open(shown(view, "file"), os.O_RDONLY)
+    jobs = [file.content.job(131072, offset) for offset in (0, 131072)]
+    plain.write_bytes(bytes(300001))
+    serve = encrypting.server(view.content)
+    for job in jobs:
+        serve(file.fd, job)
+    assert len(caplog.messages) == 1
+    file.content.compare(file.fd)
+    encrypting.server(view.content)(file.fd, file.content.job(131072, 0))
+    assert len(caplog.messages) == 2  # one for each process
     file.release(0)
 
 

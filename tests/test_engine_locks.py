@@ -314,3 +314,23 @@ def test_where_nobody_has_locked_a_close_drops_nothing() -> None:
     opened.calls()
     flushes(opened, fh)
     assert opened.calls() == [("flush", "/file", opened.object)]
+
+
+def test_locks_of_a_file_that_is_gone_are_dropped() -> None:
+    """With hard_remove and without an object, libfuse's "-" is its path."""
+    kernel = Kernel(
+        {"hard_remove": True},
+        getattr=status(0o100644, 5),
+        open=None,
+        unlink=None,
+        flush=None,
+        lock=None,
+    )
+    node = kernel.looks_up("file")
+    fh = kernel.opens(node)
+    kernel.sends(32, lk_in(fh, fcntl.F_WRLCK), node=node)
+    kernel.sends(10, b"file\0")  # FUSE_UNLINK
+    kernel.calls()
+    assert kernel.sends(25, u64(fh) + u64(0) + u64(0xABCDEF), node=node) == reply()
+    unlocking = {"l_type": fcntl.F_UNLCK, "l_start": 0, "l_len": 0, "l_pid": 0}
+    assert kernel.calls() == [("flush", "-"), ("lock", "-", fcntl.F_SETLK, 0xABCDEF, unlocking)]

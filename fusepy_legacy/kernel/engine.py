@@ -14,6 +14,7 @@ the handler uses it; then the handler fails with ENOENT, and the request is serv
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import stat
@@ -318,12 +319,12 @@ class Engine:
             return handle.path
         return path
 
-    def call_closing(self, name: str, handle: Handle, *arguments: Any) -> None:
+    def call_closing(self, name: str, handle: Handle, *arguments: Any, **named: Any) -> None:
         """Call the handler `name` when an open file is closed, with libfuse's "-" for a path that is gone."""
         if handle.arguments or self.nodes.path(handle.node) is not None:
-            self.call_open(name, handle, *arguments)
+            self.call_open(name, handle, *arguments, **named)
         else:
-            call(self.required(name), "-", *arguments)
+            call(functools.partial(self.required(name), "-", *arguments, **named))
 
     def status(self, node: Node, handle: Optional[Handle] = None) -> Any:
         """Return a node's status: of its open file if one is given, else of its path.

@@ -151,8 +151,8 @@ class Session:
 
     def _serve(self) -> None:
         assert self._device is not None
-        if self.engine.operations.mounted is not None:  # before there are threads
-            self.engine.operations.mounted(self._device.descriptor)
+        if self.engine.operations.before_serving is not None:  # before there are threads
+            self.engine.operations.before_serving(self._device.descriptor)
         options = self._arguments.options
         limit = int(options.get("workers", DEFAULT_WORKERS)) if self._multithreaded else 1
         workers = Workers(self._device, self.engine, limit, self._ended.set)

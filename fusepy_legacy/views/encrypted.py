@@ -269,7 +269,7 @@ class EncryptedView(KeyedView):
                 self.readers.close()
                 self.readers = None
 
-    def mounted(self, device: int) -> None:
+    def before_serving(self, device: int) -> None:
         """Start the processes for large reads, where there are CPUs for them."""
         count = self.reader_count
         if count is None:

@@ -11,15 +11,15 @@ from fusepy_legacy.reading import read_fully
 
 logger = logging.getLogger(__name__)
 
-_JOB = struct.Struct("=QQQQq16s16s?")  # as EncryptedContent.job packs it; the path follows
+_JOB = struct.Struct("=QQQQQ16s16s?")  # as EncryptedContent.job packs it; the path follows
 _REMEMBERED = 1024  # files
 
-Version = Tuple[int, int]  # st_size and st_mtime_ns
+Version = Tuple[int, int]  # st_size, and what 64 bits hold of st_mtime_ns
 
 
 def version_of(status: os.stat_result) -> Version:
     """Return what is another after a change of content."""
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns & 0xFFFFFFFFFFFFFFFF
 
 
 class EncryptedContent:

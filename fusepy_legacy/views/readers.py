@@ -18,7 +18,9 @@ import signal
 import socket
 import struct
 import threading
+import time
 from array import array
+from contextlib import suppress
 from typing import Callable, Dict, Optional, Tuple
 
 from fusepy_legacy.kernel import abi
@@ -27,10 +29,13 @@ logger = logging.getLogger(__name__)
 
 LARGE = 131072  # bytes; waking a process for fewer takes longer than it saves
 
+_SLOT = struct.Struct(
+    "=2Q"
+)  # of a process: the unique of what it has in hand, and how many jobs it has done
 _UNIQUE = struct.Struct("=Q")
 _DESCRIPTOR = struct.Struct("=i")
 _JOB_MAX = 32768  # bytes; a path may be of any length
-_PATIENCE = 5.0  # seconds for the end of a read that is under way, when the mount ends
+_PATIENCE = 1.0  # seconds for the reads that are under way when the mount ends
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C is for the mount's process
 
 
@@ -55,11 +60,14 @@ class Readers:
         self._device = device
         self._serve = serve
         self._sending, self._receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # What each process has in hand, for when it dies: the kernel waits for a reply.
-        self._in_hand = mmap.mmap(-1, count * _UNIQUE.size)
-        self._guard = threading.Lock()  # for _working, and while something is sent
+        self._slots = mmap.mmap(-1, count * _SLOT.size)  # shared; each process writes its own
+        self._guard = threading.Lock()  # for the following, and while something is sent
         self._working: Dict[int, int] = {}  # process ids, by place
+        self._taken = 0  # jobs that were handed over, but for those that died with their process
         self._closing = False
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, ends are not told: wait(2)
         try:
             for place in range(count):
                 self._working[place] = self._fork(place, prepare)
@@ -81,18 +89,22 @@ class Readers:
         return tuple(self._working.values())
 
     def hand_over(self, unique: int, descriptor: int, job: bytes) -> bool:
-        """Let a process answer the request `unique`; false when none can, and the caller has to."""
+        """Let a process answer the request `unique`; false when none is free, and the caller has to.
+
+        Then a source that makes its readers wait holds up no more than these processes.
+        """
         if len(job) > _JOB_MAX:
             return False
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))]
         with self._guard:
-            if not self._working:
+            if self._closing or self._taken - self._done() >= len(self._working):
                 return False
             try:
                 self._sending.sendmsg([_UNIQUE.pack(unique), job], beside, socket.MSG_DONTWAIT)
             except OSError as error:  # EAGAIN: so many are waiting
                 logger.debug("not handed over: %s", error)
                 return False
+            self._taken += 1
         return True
 
     def close(self) -> None:
@@ -100,18 +112,27 @@ class Readers:
         self._closing = True
         with self._guard:
             self._sending.close()
-        for minder in self._minders:
-            minder.join(_PATIENCE)
+        self._join()
         for pid in self.pids:  # of a source that does not answer
-            os.kill(pid, signal.SIGKILL)
-        for minder in self._minders:
-            minder.join(_PATIENCE)
+            logger.warning("a large read does not end; process %d is killed", pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._join()
         self._close_sockets()
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        for minder in self._minders:
+            minder.join(max(0.0, deadline - time.monotonic()))
+
+    def _done(self) -> int:
+        """Return how many jobs have been done."""
+        return sum(done for _, done in _SLOT.iter_unpack(self._slots))
 
     def _close_sockets(self) -> None:
         self._sending.close()
         self._receiving.close()
-        self._in_hand.close()
+        self._slots.close()
 
     # In the processes
 
@@ -133,13 +154,15 @@ class Readers:
             os._exit(code)
 
     def _work(self, place: int) -> None:
+        done = 0
         while True:
             received = self._receive(0)
             if received is None:
                 return
-            _UNIQUE.pack_into(self._in_hand, place * _UNIQUE.size, received[0])
+            _SLOT.pack_into(self._slots, place * _SLOT.size, received[0], done)
             self._answer(*received)
-            _UNIQUE.pack_into(self._in_hand, place * _UNIQUE.size, 0)
+            done += 1
+            _SLOT.pack_into(self._slots, place * _SLOT.size, 0, done)
 
     def _receive(self, flags: int) -> Optional[Tuple[int, int, bytes]]:
         """Return the next job: its unique, descriptor and bytes; None after the last."""
@@ -183,14 +206,18 @@ class Readers:
 
     def _mind(self, place: int, pid: int) -> None:
         """Wait for a process's end; before the mount's, answer in its stead what it had in hand."""
-        _, status = os.waitpid(pid, 0)
+        try:
+            _, status = os.waitpid(pid, 0)
+        except ChildProcessError:  # somebody else has waited for it
+            status = 0
+        unique: int = _SLOT.unpack_from(self._slots, place * _SLOT.size)[0]
         with self._guard:
             del self._working[place]
             last = not self._working
+            self._taken -= unique != 0
         if self._closing:
             return
         logger.error("a reading process has died (wait status %d)", status)
-        unique: int = _UNIQUE.unpack_from(self._in_hand, place * _UNIQUE.size)[0]
         if unique:
             self._reply(unique, errno.EIO)
         if last:

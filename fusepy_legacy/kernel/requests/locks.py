@@ -148,7 +148,7 @@ def _seconds(moment: Tuple[int, int]) -> float:
 
 def unlock_all(engine: "Engine", handle: Handle, owner: int) -> None:
     """Drop all record locks that an owner has on a file: closing any descriptor of it does (fcntl(2))."""
-    engine.call_open(
+    engine.call_closing(
         "lock", handle, fcntl.F_SETLK, owner, l_type=fcntl.F_UNLCK, l_start=0, l_len=0, l_pid=0
     )
 
