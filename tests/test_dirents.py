@@ -11,7 +11,7 @@ from typing import Any, Iterator, List, Set
 
 import pytest
 
-from fusepy_legacy import syscalls
+from fusepy_legacy import dirents, syscalls
 from fusepy_legacy.dirents import DirectoryStream, Dirent
 from tests.errnos import raises_errno
 
@@ -280,6 +280,7 @@ def test_after_an_error_nothing_comes_twice(
         return getdents64(*arguments)
 
     monkeypatch.setattr(syscalls, "getdents64", sometimes)
+    monkeypatch.setattr(dirents, "_BUFFER_SIZE", 4096)
     stream = DirectoryStream(descriptor)
     entries: List[Dirent] = []
     errors = 0
