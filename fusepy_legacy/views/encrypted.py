@@ -31,7 +31,7 @@ from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, Names
 from fusepy_legacy.views.open_sizes import OpenSizes
-from fusepy_legacy.views.readers import LARGE, Readers
+from fusepy_legacy.views.readers import LARGE, READERS_MAX, Readers
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 _CONFIG_NAME = os.fsdecode(REVERSE_CONFIG_FILE)
 _SEEN = 4096  # files whose cached pages the kernel may keep
 _SETTLED = 2.0  # seconds
-_READERS, _READERS_MAX = 4, 64  # processes: at most unless more are asked for, and at all
+_READERS = 4  # processes at most, unless more are asked for
 _KIND = 0o170000  # S_IFMT of inode(7)
 
 # What a page in the kernel's cache was made of: the file's ID, its size, mtime and ctime.
@@ -221,7 +221,7 @@ class EncryptedView(KeyedView):
             dest="reader_count",
             type="int",
             metavar="N",
-            help=f"processes for large reads, 0 to {_READERS_MAX}; by default one for each CPU, "
+            help=f"processes for large reads, 0 to {READERS_MAX}; by default one for each CPU, "
             f"{_READERS} at most, and none for a single one",
         )
 
@@ -242,9 +242,9 @@ class EncryptedView(KeyedView):
         """Open the root and get the keys; refuse a mount point where the view would show or hide itself."""
         self._custom_config = self.config_file is not None
         count = self.reader_count
-        if count is not None and (not 0 <= count <= _READERS_MAX or self.engine == "stock"):
+        if count is not None and (not 0 <= count <= READERS_MAX or self.engine == "stock"):
             raise MountError(
-                f"-o readers takes 0 to {_READERS_MAX}, on the kernel engine", EXIT_USAGE
+                f"-o readers takes 0 to {READERS_MAX}, on the kernel engine", EXIT_USAGE
             )
         arguments = super().prepare(arguments)
         self._background = not arguments.foreground

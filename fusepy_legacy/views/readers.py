@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 LARGE = 131072  # bytes; waking a process for fewer takes longer than it saves
 
-_SLOT = struct.Struct(
-    "=2Q"
-)  # of a process: the unique of what it has in hand, and how many jobs it has done
+READERS_MAX = 64
 _UNIQUE = struct.Struct("=Q")
+_HEAD = struct.Struct("=2Q")
+_SLOT = struct.Struct(f"=2Q{READERS_MAX}Q")  # what a process writes down, see Readers._work
 _DESCRIPTOR = struct.Struct("=i")
 _JOB_MAX = 32768  # bytes; a path may be of any length
 _PATIENCE = 1.0  # seconds for the reads that are under way when the mount ends
@@ -63,7 +63,8 @@ class Readers:
         self._slots = mmap.mmap(-1, count * _SLOT.size)  # shared; each process writes its own
         self._guard = threading.Lock()  # for the following, and while something is sent
         self._working: Dict[int, int] = {}  # process ids, by place
-        self._taken = 0  # jobs that were handed over, but for those that died with their process
+        self._seen = [0] * count  # how many of a process's jobs are known to be done
+        self._pending: Dict[int, Tuple[int, bytes]] = {}  # others: descriptor and job by unique
         self._closing = False
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             with suppress(ValueError):  # not in the main thread
@@ -97,14 +98,19 @@ class Readers:
             return False
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))]
         with self._guard:
-            if self._closing or self._taken - self._done() >= len(self._working):
+            if self._closing:
+                return False
+            self._settle()
+            if len(self._pending) >= len(self._working):
                 return False
             try:
+                # Kept until it is done, for when the process dies that has it.
+                self._pending[unique] = os.dup(descriptor), job
                 self._sending.sendmsg([_UNIQUE.pack(unique), job], beside, socket.MSG_DONTWAIT)
-            except OSError as error:  # EAGAIN: so many are waiting
+            except OSError as error:
                 logger.debug("not handed over: %s", error)
+                self._drop(unique)
                 return False
-            self._taken += 1
         return True
 
     def close(self) -> None:
@@ -118,6 +124,8 @@ class Readers:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._join()
+        for unique in list(self._pending):
+            self._drop(unique)
         self._close_sockets()
 
     def _join(self) -> None:
@@ -125,9 +133,17 @@ class Readers:
         for minder in self._minders:
             minder.join(max(0.0, deadline - time.monotonic()))
 
-    def _done(self) -> int:
-        """Return how many jobs have been done."""
-        return sum(done for _, done in _SLOT.iter_unpack(self._slots))
+    def _settle(self) -> None:
+        """Forget the jobs that are done; with the guard held."""
+        for place, (_, done, *finished) in enumerate(_SLOT.iter_unpack(self._slots)):
+            for number in range(self._seen[place], done):
+                self._drop(finished[number % READERS_MAX])
+            self._seen[place] = done
+
+    def _drop(self, unique: int) -> None:
+        kept = self._pending.pop(unique, None)
+        if kept is not None:
+            os.close(kept[0])
 
     def _close_sockets(self) -> None:
         self._sending.close()
@@ -154,22 +170,30 @@ class Readers:
             os._exit(code)
 
     def _work(self, place: int) -> None:
+        """Do jobs until the last. The slot says which is in hand, how many are done, and which came last.
+
+        Each unique is there before its job counts as done, with a system call in between.
+        """
+        head = place * _SLOT.size
         done = 0
         while True:
-            received = self._receive(0)
+            received = self._receive()
             if received is None:
                 return
-            _SLOT.pack_into(self._slots, place * _SLOT.size, received[0], done)
+            unique = received[0]
+            last = head + _HEAD.size + done % READERS_MAX * _UNIQUE.size
+            _UNIQUE.pack_into(self._slots, last, unique)
+            _HEAD.pack_into(self._slots, head, unique, done)
             self._answer(*received)
             done += 1
-            _SLOT.pack_into(self._slots, place * _SLOT.size, 0, done)
+            _HEAD.pack_into(self._slots, head, 0, done)
 
-    def _receive(self, flags: int) -> Optional[Tuple[int, int, bytes]]:
+    def _receive(self) -> Optional[Tuple[int, int, bytes]]:
         """Return the next job: its unique, descriptor and bytes; None after the last."""
         data, beside, _, _ = self._receiving.recvmsg(
             _UNIQUE.size + _JOB_MAX,
             socket.CMSG_SPACE(_DESCRIPTOR.size),
-            flags | socket.MSG_CMSG_CLOEXEC,
+            socket.MSG_CMSG_CLOEXEC,
         )
         if not data:
             return None
@@ -205,30 +229,31 @@ class Readers:
     # In the mount's process
 
     def _mind(self, place: int, pid: int) -> None:
-        """Wait for a process's end; before the mount's, answer in its stead what it had in hand."""
+        """Wait for a process's end; before the mount's, do here what it had in hand."""
         try:
             _, status = os.waitpid(pid, 0)
         except ChildProcessError:  # somebody else has waited for it
             status = 0
-        unique: int = _SLOT.unpack_from(self._slots, place * _SLOT.size)[0]
         with self._guard:
             del self._working[place]
-            last = not self._working
-            self._taken -= unique != 0
+            lost = {} if self._closing else self._take_back()
         if self._closing:
             return
         logger.error("a reading process has died (wait status %d)", status)
-        if unique:
-            self._reply(unique, errno.EIO)
-        if last:
-            self._serve_what_is_left()
+        for unique, (descriptor, job) in lost.items():
+            self._answer(unique, descriptor, job)
 
-    def _serve_what_is_left(self) -> None:
-        while True:
-            try:
-                received = self._receive(socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            if received is None:
-                return
-            self._answer(*received)
+    def _take_back(self) -> Dict[int, Tuple[int, bytes]]:
+        """Return the jobs that no process has in hand, to be done here; with the guard held.
+
+        One of them may be about to be taken by another process: the kernel takes the first reply, and refuses
+        the second.
+        """
+        self._settle()
+        slots = list(_SLOT.iter_unpack(self._slots))
+        in_hand = {slots[place][0] for place in self._working}
+        return {
+            unique: self._pending.pop(unique)
+            for unique in list(self._pending)
+            if unique not in in_hand
+        }

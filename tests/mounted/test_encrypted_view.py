@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Set, Tuple
 
@@ -486,6 +487,25 @@ def test_a_reading_process_that_is_killed(source: Source) -> None:
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda pid=pid: are_gone({pid}), "the end of a process")
             assert contents(source.view) == whole
+        assert server.errors.count("a reading process has died") == 2
+
+
+def test_a_reading_process_that_is_killed_at_work(source: Source) -> None:
+    """Nobody notices but the log: what it had in hand is read by the mount's process."""
+    (source.root / "file").write_bytes(os.urandom(100 << 20))
+    with source.shown("readers=2", "direct_io") as server:
+        shown = next(one for one in source.view.iterdir() if "." not in one.name)
+        whole = shown.read_bytes()
+        with open(str(shown), "rb", 0) as file:
+            data = file.read(1 << 20)
+            for pid in children_of(server):
+                data += file.read(10 << 20)
+                killer = threading.Timer(0.005, os.kill, (pid, signal.SIGKILL))
+                killer.start()
+                data += file.read(30 << 20)
+                killer.join()
+            data += file.read()
+        assert data == whole
         assert server.errors.count("a reading process has died") == 2
 
 
