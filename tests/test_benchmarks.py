@@ -170,6 +170,7 @@ def test_candidates_can_be_added() -> None:
         "native",
         "bindfs",
         "stock",
+        "stock_pages",
         "kernel",
         "no_kernel_io",
         "roots",
