@@ -246,6 +246,20 @@ def test_ends_are_told_where_sigchld_was_ignored(desks: Callable[..., Desk]) -> 
         signal.signal(signal.SIGCHLD, before)
 
 
+def test_replies_go_to_the_device_alone() -> None:
+    """The mount's own descriptor is closed first, and its number may be another file's by then."""
+    desk = Desk(lambda descriptor, job: b"content", 1)
+    os.kill(desk.pids[0], signal.SIGSTOP)
+    until(lambda: is_stopped(desk.pids[0]))
+    assert desk.asks(1)
+    another = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(another, desk.writer)
+    os.close(another)
+    os.kill(desk.pids[0], signal.SIGKILL)
+    assert desk.answers(1) == {1: (0, b"content")}
+    desk.close()
+
+
 def test_the_end_leaves_no_process() -> None:
     """What is in hand is finished first; a job after the end is not taken."""
     desk = Desk(lambda descriptor, job: time.sleep(0.1) or b"late")  # type: ignore[func-returns-value]

@@ -57,7 +57,8 @@ class Readers:
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         """`device` is the open /dev/fuse."""
-        self._device = device
+        # Its own: the mount's is closed first, and its number may be another file's by then.
+        self._device = os.dup(device)
         self._serve = serve
         self._sending, self._receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._slots = mmap.mmap(-1, count * _SLOT.size)  # shared; each process writes its own
@@ -73,7 +74,7 @@ class Readers:
             for place in range(count):
                 self._working[place] = self._fork(place, prepare)
         except OSError:
-            self._close_sockets()
+            self._close_all()
             for pid in self._working.values():
                 os.waitpid(pid, 0)
             raise
@@ -126,7 +127,7 @@ class Readers:
         self._join()
         for unique in list(self._pending):
             self._drop(unique)
-        self._close_sockets()
+        self._close_all()
 
     def _join(self) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -145,10 +146,13 @@ class Readers:
         if kept is not None:
             os.close(kept[0])
 
-    def _close_sockets(self) -> None:
+    def _close_all(self) -> None:
         self._sending.close()
         self._receiving.close()
         self._slots.close()
+        device, self._device = self._device, -1
+        if device >= 0:
+            os.close(device)
 
     # In the processes
 

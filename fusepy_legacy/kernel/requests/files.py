@@ -377,10 +377,9 @@ def ioctl(engine: "Engine", node: Node, *arguments: Any) -> bytes:
     request, data = IoctlIn(*arguments[:-1]), arguments[-1]
     if request.flags & abi.IOCTL_UNRESTRICTED or len(data) < request.in_size:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    # As libfuse without FUSE_CAP_IOCTL_DIR.
     if request.flags & abi.IOCTL_DIR and "ioctl_dir" not in engine.wanted:
-        raise OSError(
-            errno.ENOTTY, os.strerror(errno.ENOTTY)
-        )  # as libfuse without FUSE_CAP_IOCTL_DIR
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
     handle = engine.handles.get(request.fh)
     given: Optional[bytes] = bytes(data[: request.in_size]) if request.in_size else None
     result = engine.call_open("ioctl", handle, request.cmd, given, request.flags)
