@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import string
 import threading
-from typing import List
+from typing import List, Tuple
 
 import pytest
 from hypothesis import given
@@ -101,6 +101,7 @@ def test_eme_encrypts_many_as_it_does_one(key: bytes, tweak: bytes, data: st.Dat
     eme = EME(key)
     alone = b"".join(eme.encrypt(tweak, message) for message in messages)
     assert eme.encrypt_many(tweak, b"".join(messages), count) == alone
+    assert eme.decrypt_many(tweak, alone, count) == b"".join(messages)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,42 @@ def test_many_names_are_encrypted_as_each_alone(names: List[bytes], iv: bytes, r
     assert cipher.encrypt_names(names, iv) == [cipher.encrypt_name(name, iv) for name in names]
 
 
+@given(
+    st.lists(st.tuples(valid_names, st.integers(-1, 400), st.binary(min_size=1, max_size=2))),
+    st.binary(min_size=16, max_size=16),
+    st.booleans(),
+)
+def test_many_names_are_decrypted_as_each_alone(
+    made: List[Tuple[bytes, int, bytes]], iv: bytes, raw64: bool
+) -> None:
+    """decrypt_names gives what decrypt_name gives, in the same order, and None where that raises."""
+    cipher = NameCipher(KEY, raw64)
+    texts = []
+    for name, place, other in made:
+        text = cipher.encrypt_name(name, iv)
+        # Many stay as they are: the place is none, or behind the end.
+        if 0 <= place < len(text):
+            text = text[:place] + other + text[place + 1 :]
+        texts += [text, text[: len(text) // 2]]
+    assert cipher.decrypt_names(texts, iv) == [
+        cipher._decrypt_if_possible(text, iv) for text in texts
+    ]
+
+
+@pytest.mark.parametrize("raw64", [True, False])
+@pytest.mark.parametrize("size", [1, 16, 32, 250])
+@pytest.mark.parametrize("last", [b"!", b"=", b"B", b"/"])
+def test_decrypting_many_is_as_strict(raw64: bool, size: int, last: bytes) -> None:
+    """One that does not decrypt is None, whatever is wrong with its end, and the others do."""
+    cipher = NameCipher(KEY, raw64)
+    names = [bytes([letter]) * size for letter in b"abc"]
+    texts = [cipher.encrypt_name(name, IV) for name in names]
+    texts[1] = texts[1][:-1] + last
+    expected = [cipher._decrypt_if_possible(text, IV) for text in texts]
+    assert cipher.decrypt_names(texts, IV) == expected
+    assert (expected[0], expected[2]) == (names[0], names[2])
+
+
 def test_the_same_name_differs_between_directories() -> None:
     """The directory IV is part of the encryption; without DirIV all directories are alike."""
     assert NAMES.encrypt_name(b"a", IV) != NAMES.encrypt_name(b"a", bytes(16))
@@ -161,6 +198,7 @@ def test_a_name_that_cannot_exist_is_not_decrypted(name: bytes) -> None:
     """An enemy with the key could write such a name; following it would leave the directory."""
     with pytest.raises(InvalidName):
         NAMES.decrypt_name(NAMES._encrypt(name, IV), IV)
+    assert NAMES.decrypt_names([NAMES._encrypt(name, IV)], IV) == [None]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +352,8 @@ def test_a_directory_iv_is_16_bytes_not_all_zero() -> None:
             NAMES.encrypt_name(b"a", iv)
         with pytest.raises(InvalidDirectoryIV):
             NAMES.decrypt_name(NAMES.encrypt_name(b"a", IV), iv)
+        with pytest.raises(InvalidDirectoryIV):
+            NAMES.decrypt_names([NAMES.encrypt_name(b"a", IV)], iv)
 
 
 @pytest.mark.parametrize("raw64", [False, True])

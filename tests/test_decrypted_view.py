@@ -18,6 +18,7 @@ from fusepy_legacy.crypt.config import (
     FORWARD_PLAINTEXT_NAMES,
     create,
 )
+from fusepy_legacy.crypt.names import NameCipher
 from fusepy_legacy.root import Root
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
@@ -510,6 +511,20 @@ def test_what_has_lost_its_name_is_reported(tree: Tree, caplog: pytest.LogCaptur
     assert tree.list() == ["file"]
     for name in ("not base64!", "QUJD", "gocryptfs.longname.AAAA"):
         assert f"{name} has lost its name" in caplog.text
+
+
+def test_a_listing_decrypts_its_names_together(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the attributes of what was listed are had without encrypting its name again."""
+    names = sorted(f"file {number}" for number in range(300))
+    for name in names:
+        tree.write("/" + name)
+
+    def refuse(cipher: NameCipher, name: bytes, iv: bytes) -> bytes:
+        raise AssertionError("one by one")
+
+    monkeypatch.setattr(NameCipher, "decrypt_name", refuse)
+    monkeypatch.setattr(NameCipher, "encrypt_name", refuse)
+    assert tree.list(view=tree.opened()) == names
 
 
 @pytest.mark.parametrize("content", [b"", bytes(16), bytes(range(15))])

@@ -83,11 +83,19 @@ class EME:
         The result is what `encrypt` makes of each, in the same order. Raises `OutOfRange` if `count` is not
         1 to 128, or `data` is not a whole number of messages.
         """
+        return self._transform_many(self._aes.encrypt, tweak, data, count)
+
+    def decrypt_many(self, tweak: bytes, data: bytes, count: int) -> bytes:
+        """Undo `encrypt_many`."""
+        return self._transform_many(self._aes.decrypt, tweak, data, count)
+
+    def _transform_many(
+        self, aes: Callable[[bytes], bytes], tweak: bytes, data: bytes, count: int
+    ) -> bytes:
         length = len(data)
         width = count * BLOCK
         if not 1 <= count <= MAX_BLOCKS or length % width or len(tweak) != BLOCK:
             raise OutOfRange(f"EME takes 1 to {MAX_BLOCKS} blocks and a tweak of 16 bytes")
-        aes = self._aes.encrypt
         messages = length // width
         # The sums and products of a message are in its first block; the others stay zero.
         rest = bytes(width - BLOCK)

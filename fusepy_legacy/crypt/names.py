@@ -12,6 +12,7 @@ from typing import List, Optional, Sequence
 
 from fusepy_legacy.crypt.eme import BLOCK, EME
 from fusepy_legacy.crypt.errors import (
+    CryptError,
     InvalidDirectoryIV,
     InvalidEncoding,
     InvalidName,
@@ -165,6 +166,26 @@ class NameCipher:
             raise InvalidName("decrypts to something that cannot be a name")
         return name
 
+    def decrypt_names(
+        self, encrypted: Sequence[bytes], directory_iv: bytes
+    ) -> List[Optional[bytes]]:
+        """Return what `decrypt_name` returns for each, None where it raises; much faster if they are many.
+
+        Raises `InvalidDirectoryIV` for an IV of another length.
+        """
+        if len(directory_iv) != DIRECTORY_IV_LENGTH:
+            raise InvalidDirectoryIV("the directory IV is not 16 bytes")
+        found: List[Optional[bytes]] = [None] * len(encrypted)
+        for length in {len(name) for name in encrypted}:
+            places = [place for place, name in enumerate(encrypted) if len(name) == length]
+            alike = [encrypted[place] for place in places]
+            names: Optional[Sequence[Optional[bytes]]] = self._decrypt_alike(alike, directory_iv)
+            if names is None:
+                names = [self._decrypt_if_possible(name, directory_iv) for name in alike]
+            for place, plain in zip(places, names):
+                found[place] = plain
+        return found
+
     def stored_name(self, encrypted: bytes) -> bytes:
         """Return what the file is called, at most 255 bytes: the encrypted name, or its hash."""
         if len(encrypted) <= self.long_name_max:
@@ -226,6 +247,46 @@ class NameCipher:
         tail = b"" if self.raw64 else b"=" * len(zeros)
         found = [text[start : start + shown] for start in range(0, len(text), step)]
         return [name + tail for name in found] if tail else found
+
+    def _decrypt_alike(self, texts: Sequence[bytes], tweak: bytes) -> Optional[List[bytes]]:
+        """Undo `_encrypt_alike` for names of one length; None if one of them does not decrypt."""
+        count = len(texts[0]) * 3 // 4 // BLOCK
+        width = count * BLOCK
+        zeros = bytes(-width % 3)
+        tail = b"" if self.raw64 else b"=" * len(zeros)
+        if not 0 < width <= NAME_MAX + 1 or len(self.encode(bytes(width))) != len(texts[0]):
+            return None
+        if zeros:
+            if not all(text.endswith(tail) for text in texts):
+                return None
+            filler = b"A" * len(zeros)  # zeros in base64
+            shown = len(texts[0]) - len(tail)
+            texts = [text[:shown] + filler for text in texts]
+        text = b"".join(texts)
+        try:
+            data = base64.urlsafe_b64decode(text)
+        except ValueError:
+            return None
+        # As strict as `decode`.
+        if base64.urlsafe_b64encode(data) != text:
+            return None
+        if zeros:
+            rows = [
+                data[start : start + width] for start in range(0, len(data), width + len(zeros))
+            ]
+            if zeros.join([*rows, b""]) != data:
+                return None
+            data = b"".join(rows)
+        data = self._eme.decrypt_many(tweak, data, count)
+        padded = [data[start : start + width] for start in range(0, len(data), width)]
+        names = [name for name in map(_unpad, padded) if name is not None]
+        return names if len(names) == len(padded) and _are_valid_names(names) else None
+
+    def _decrypt_if_possible(self, text: bytes, tweak: bytes) -> Optional[bytes]:
+        try:
+            return self.decrypt_name(text, tweak)
+        except CryptError:
+            return None
 
     def _decrypt(self, text: bytes, tweak: bytes) -> bytes:
         if len(tweak) != DIRECTORY_IV_LENGTH:

@@ -28,7 +28,7 @@ from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.options import MountArguments
-from fusepy_legacy.passthrough import PassthroughDirectory, PassthroughFile
+from fusepy_legacy.passthrough import Passthrough, PassthroughDirectory, PassthroughFile
 from fusepy_legacy.root import Root, RootDirectory
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.content_file import (
@@ -148,19 +148,18 @@ class DecryptedDirectory(PassthroughDirectory):
         except BaseException:
             self.stream.close()
             raise
-        self._stored: Dict[str, str] = {}  # the entry listed last, whose attributes may be wanted
+        self._stored: Dict[str, str] = {}  # of what was yielded since readdir was called
 
     def readdir(self, offset: int) -> Iterator[Dirent]:
         """Yield each entry from `offset` on under its plain name: getdents(2)."""
-        for entry in super().readdir(offset):
-            stored, ino, kind, following = entry
-            if stored in (".", ".."):
-                yield entry
-                continue
-            name = self._names.plain(stored)
-            if name is not None:
-                self._stored = {name: stored}
-                yield Dirent(name, ino, kind, following)
+        self._stored = {}
+        for batch in self.stream.batches(offset):
+            self._names.learn([entry.name for entry in batch])
+            for stored, ino, kind, following in batch:
+                name = self._names.plain(stored)
+                if name is not None:
+                    self._stored[name] = stored
+                    yield Dirent(name, ino, kind, following)
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""
@@ -179,6 +178,7 @@ class DecryptedView(KeyedView):
     file_class: type = DecryptedFile
     dir_class: type = DecryptedDirectory
     direct = ("fgetattr", "fstatat", "read", "write")
+    wanted = Passthrough.wanted | {"readdirplus_always"}
     config_hint = "DIR has to be an encrypted tree; make one with: fusepy-vault init DIR"
     beneath: Root
 

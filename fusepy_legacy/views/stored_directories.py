@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Sequence
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.crypt.errors import CryptError
@@ -37,6 +37,9 @@ class PlainNames:
         """Return the plain name of an entry, None for what is not to be seen."""
         return None if stored == self._hidden else stored
 
+    def learn(self, stored: Sequence[str]) -> None:
+        """Take note of entries that `plain` will be asked for."""
+
     def stored(self, name: str) -> str:
         """Return what an entry is called on the disk."""
         return name
@@ -56,6 +59,8 @@ class EncryptedNames(PlainNames):
 
     def plain(self, stored: str) -> Optional[str]:
         """Return the plain name of an entry, None for what is not to be seen."""
+        if stored in (".", ".."):
+            return stored
         if stored == self._hidden or _is_internal(stored):
             return None
         try:
@@ -66,6 +71,10 @@ class EncryptedNames(PlainNames):
         except (CryptError, OSError) as error:
             logger.warning("%s has lost its name: %s", stored, error)
             return None
+
+    def learn(self, stored: Sequence[str]) -> None:
+        """Decrypt the names of entries that `plain` will be asked for."""
+        self._names.learn([name for name in stored if "." not in name], self._iv)
 
     def stored(self, name: str) -> str:
         """Return what an entry is called on the disk."""
