@@ -50,6 +50,7 @@ _OPTIONAL_FILE = (
     "lseek",
 )
 _OPTIONAL_DIRECTORY = ("fstatat",)
+_PAST_READ_AND_WRITE = ("copy_file_range", "fallocate", "lseek")
 
 
 class MountOption(SubbedOpt):
@@ -313,11 +314,14 @@ class Filesystem(fuse.Fuse):
         )
         for names, declared in classes:
             for name in names:
-                if hasattr(declared, name):
+                if hasattr(declared, name) and (
+                    name not in _PAST_READ_AND_WRITE or _knows_read_and_write(declared, name)
+                ):
                     callbacks[name] = self.methproxy.proxyclass(name)
         # A method of the filesystem would come before the file class's.
         own = any(hasattr(type(self), name) for name in ("open", "create", "read", "write"))
-        if not own and _leaves_io_to_kernel(self.methproxy.file_class):
+        file_class = self.methproxy.file_class
+        if not own and _knows_read_and_write(file_class, "kernel_io") and file_class.kernel_io:
             callbacks["backing"] = lambda file: file.fileno()
             with contextlib.suppress(OSError):  # a machine that syscalls.py does not know
                 registering = Registering()
@@ -354,17 +358,17 @@ class Filesystem(fuse.Fuse):
         return type(file_class.__name__, (file_class,), attributes)
 
 
-def _leaves_io_to_kernel(file_class: Optional[type]) -> bool:
-    """Tell whether reading and writing a file object is no more than reading and writing its descriptor.
+def _knows_read_and_write(file_class: Optional[type], name: str) -> bool:
+    """Tell whether a file class has an attribute that was written for the `read` and `write` it has.
 
-    The class that declares `kernel_io` says so of its own `read` and `write`. A subclass with others has
-    said nothing, and is asked for every byte.
+    That is so of `kernel_io`, which says that these do no more than the descriptor's own, and of methods that
+    reach the data past them. A subclass with others has said nothing, and is asked for every byte.
     """
     for declaring in file_class.__mro__ if file_class is not None else ():
-        if "kernel_io" in vars(declaring):
-            return bool(vars(declaring)["kernel_io"]) and all(
-                getattr(file_class, name) is getattr(declaring, name) for name in ("read", "write")
-            )
+        if name in vars(declaring):
+            return True
+        if "read" in vars(declaring) or "write" in vars(declaring):
+            return False
     return False
 
 

@@ -3,13 +3,14 @@
 import errno
 import os
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Set
 
 import pytest
 
 from fusepy_legacy import Passthrough, PassthroughFile
 from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.views.decrypted import DecryptedFile
 from tests.kernel_side import FILE, IDENTIFIED, Kernel, OpenFile
 from tests.wire import i32, open_out, release_in, reply, u32, u64
 
@@ -76,6 +77,32 @@ def test_a_filesystem_with_a_method_of_its_own_is_asked(name: str) -> None:
     base = type("Base", (Passthrough,), {name: lambda self, *arguments: None})
     assert not leaves_io_to_kernel(base, PassthroughFile)
     assert not leaves_io_to_kernel(type("Below", (base,), {}), PassthroughFile)
+
+
+class Copying(Reading):
+    def copy_file_range(self, offset: int, target: Any, *arguments: int) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("file_class", "offered"),
+    [
+        (PassthroughFile, {"copy_file_range", "fallocate", "lseek"}),
+        (Plain, {"copy_file_range", "fallocate", "lseek"}),
+        (Reading, set()),
+        (Writing, set()),
+        (BelowReading, set()),
+        (Copying, {"copy_file_range"}),
+        (DecryptedFile, {"copy_file_range", "fallocate", "lseek"}),
+    ],
+)
+def test_nothing_goes_past_a_class_with_its_own_read_or_write(
+    file_class: Any, offered: Set[str]
+) -> None:
+    """What reaches the data without them is not inherited, but may be defined beside them."""
+    filesystem: Any = Passthrough()
+    filesystem.methproxy.set_file_class(filesystem._bound(file_class))
+    assert {"copy_file_range", "fallocate", "lseek"} & set(filesystem._callbacks()) == offered
 
 
 def leaves_io_to_kernel(filesystem_class: Any, file_class: Any) -> bool:

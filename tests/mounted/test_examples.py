@@ -38,6 +38,9 @@ def test_uppercase_shouts_and_leaves_the_source_alone(tmp_path: Path) -> None:
         assert (backing / "new").read_text() == "also quiet"
         grep = ["grep", "-c", "ALSO", str(mountpoint / "new")]
         assert subprocess.check_output(grep) == b"1\n"
+        # Programs that let the kernel copy get what the file class reads, too.
+        subprocess.check_call(["cp", str(mountpoint / "old"), str(mountpoint / "copy")])
+        assert (backing / "copy").read_text() == "QUIET"
 
 
 def test_journal_notes_each_open_that_wrote(tmp_path: Path) -> None:
