@@ -121,6 +121,18 @@ def test_a_typed_path_is_a_tree_and_plain_names(
         assert (outcome.code, len(outcome.errors)) in ((11, 1), (6, 1)), outcome
 
 
+def test_a_tree_whose_config_is_elsewhere_begins_where_its_ivs_do(tmp_path: Path, run: Run) -> None:
+    """Whatever is below it that exists: an encrypted path is as good there as a plain one."""
+    made = make(tmp_path, TREE)
+    config = tmp_path / "config"
+    (made.root / "gocryptfs.conf").rename(config)
+    key = ["--config", config, "--passfile", made.passfile]
+    assert run("decrypt-path", *key, made.stored[b"d/e/f"]).output == b"d/e/f\n"
+    assert run("cat", *key, made.stored[b"d/e"] / "f").output == b"deep"
+    assert run("cat", *key, made.at("d/e/f")).output == b"deep"
+    assert run("ls", *key, made.stored[b"d"]).output == b"c\ne\n"
+
+
 def test_without_a_config_above_there_is_no_tree(tmp_path: Path, run: Run) -> None:
     """One line, and gocryptfs's exit code for a bad directory."""
     outcome = run("ls", tmp_path / "x")

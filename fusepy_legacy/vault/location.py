@@ -4,6 +4,7 @@ import os
 from typing import Mapping, NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import CONFIG_FILE, REVERSE_CONFIG_FILE
+from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
 from fusepy_legacy.vault.report import VaultError
 
@@ -53,11 +54,22 @@ def _rest(word: str, root: str) -> Optional[str]:
     return os.path.relpath(path, root) if path != root else ""
 
 
+def _top(directory: str) -> str:
+    """Return the directory of an encrypted tree that all others with an IV in them are below."""
+    while not os.path.lexists(os.path.join(directory, os.fsdecode(CONFIG_FILE))):
+        above = os.path.dirname(directory)
+        if not os.path.lexists(os.path.join(above, os.fsdecode(DIRECTORY_IV_FILE))):
+            break
+        directory = above
+    return directory
+
+
 def locate(word: str, config_file: Optional[str] = None) -> Location:
     """Split a typed path, such as ENCRYPTED/plain/names, at the root of the tree.
 
     The root is the nearest directory with a config. With `config_file` it is the nearest directory
-    that exists, for plain names do not exist. Raises VaultError (6) when there is none.
+    that exists, for plain names do not exist, or the uppermost above it of those that have an IV. Raises
+    VaultError (6) when there is none.
     """
     root = os.path.abspath(word)
     rest = ""
@@ -69,7 +81,9 @@ def locate(word: str, config_file: Optional[str] = None) -> Location:
                     is_reverse = name == REVERSE_CONFIG_FILE
                     return Location(root, found, os.fsencode(rest), is_reverse)
         elif os.path.isdir(root):
-            return Location(root, config_file, os.fsencode(rest), False)
+            top = _top(root)
+            rest = os.path.join(os.path.relpath(root, top), rest) if top != root else rest
+            return Location(top, config_file, os.fsencode(rest.rstrip("/")), False)
         root, part = os.path.split(root)
         if not part:
             hint = "neither there nor above it is a gocryptfs.conf (--config names one elsewhere)"
