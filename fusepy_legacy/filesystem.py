@@ -405,7 +405,7 @@ def _begun(entries: Any) -> Any:
 def check_mountpoint(arguments: options.MountArguments) -> None:
     """Raise MountError unless there is a directory to mount on."""
     if arguments.mountpoint is None:
-        raise MountError("no mount point given", EXIT_USAGE)
+        raise MountError("no mount point given; -h shows how to call this", EXIT_USAGE)
     try:
         checks.check_mountpoint(arguments.mountpoint, "nonempty" in arguments.options)
     except checks.CheckError as error:

@@ -41,26 +41,22 @@ class Rooted(Filesystem):
     watch = False
     beneath: Union[Root, Roots]  # from prepare to the end of main
 
+    root_help = "mirror this directory"
+    roots_help = "mirror the directories that this file lists; SIGUSR1 reads it again"
+    watch_help = "learn of changes made below the root at once, and cache for an hour"
+
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._reloader: Optional[SignalThread] = None
         self._watch: Optional[Watch] = None
-        self.parser.add_option(mountopt="root", metavar="DIR", help="mirror this directory")
-        self.parser.add_option(
-            mountopt="roots",
-            metavar="FILE",
-            help="mirror the directories that this file lists; SIGUSR1 reads it again",
-        )
+        self.parser.add_option(mountopt="root", metavar="DIR", help=self.root_help)
+        self.parser.add_option(mountopt="roots", metavar="FILE", help=self.roots_help)
         self.parser.add_option(
             mountopt="one_file_system",
             action="store_true",
             help="show directories where another filesystem is mounted empty",
         )
-        self.parser.add_option(
-            mountopt="watch",
-            action="store_true",
-            help="learn of changes made below the root at once, and cache for an hour",
-        )
+        self.parser.add_option(mountopt="watch", action="store_true", help=self.watch_help)
 
     def main(self, args: Optional[Sequence[str]] = None) -> None:
         """Mount, serve, and let go of the root after the unmount."""

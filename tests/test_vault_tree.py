@@ -88,7 +88,7 @@ def test_names_and_sizes_need_no_cipher_for_content(
     for arguments in (["restore", *key, root, tmp_path / "plain"], ["verify", *key, root]):
         outcome = run(*arguments)
         assert (outcome.code, len(outcome.errors)) == (11, 1)
-        assert "pip install fusepy-legacy[xchacha]" in outcome.errors[0]
+        assert "pip install PyNaCl" in outcome.errors[0]
     assert not (tmp_path / "plain").exists()
 
 

@@ -20,7 +20,7 @@ class XChaCha20Poly1305:
         try:
             from nacl import bindings, exceptions
         except ImportError:
-            why = "it needs PyNaCl: pip install fusepy-legacy[xchacha]"
+            why = "it needs PyNaCl: pip install PyNaCl"
             raise UnsupportedAlgorithm(why) from None
         self._key = key
         # The whole buffer is copied: PyNaCl takes nothing but bytes.

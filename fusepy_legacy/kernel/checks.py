@@ -27,7 +27,8 @@ def check_mountpoint(mountpoint: str, nonempty: bool) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise CheckError(f"mount point {mountpoint}: not a directory")
     if entries and not nonempty:
-        raise CheckError(f"mount point {mountpoint}: not empty; -o nonempty mounts over it")
+        taken = "a filesystem is mounted there" if os.path.ismount(mountpoint) else "not empty"
+        raise CheckError(f"mount point {mountpoint}: {taken}; -o nonempty mounts over it")
 
 
 def check_device() -> None:

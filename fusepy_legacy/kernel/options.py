@@ -37,9 +37,20 @@ class Option(NamedTuple):
 _ENGINE, _OWN, _MOUNT, _FLAG = Kind.ENGINE, Kind.OWN, Kind.MOUNT, Kind.FLAG
 _NEEDLESS, _FSTAB, _REFUSED = Kind.NEEDLESS, Kind.FSTAB, Kind.REFUSED
 
+SWITCHES = (
+    ("-f", "stay in the foreground"),
+    ("-d", "log each request; implies -f"),
+    ("-s", "serve one request at a time"),
+)
+
 OPTIONS: Sequence[Option] = (
     # Who may use the mount, and what it is called.
-    Option("allow_other", None, _MOUNT, "let all users in; implies default_permissions"),
+    Option(
+        "allow_other",
+        None,
+        _MOUNT,
+        "let all users in; with default_permissions, but for fusepy-run",
+    ),
     Option("allow_root", None, _MOUNT, "let root in beside the user who mounted"),
     Option("default_permissions", None, _MOUNT, "the kernel checks modes, owners and ACLs"),
     Option("auto_unmount", None, _MOUNT, "unmount when the serving process dies"),
@@ -63,11 +74,16 @@ OPTIONS: Sequence[Option] = (
     ),
     Option("kernel_cache", None, _ENGINE, "keep cached data from one open to the next"),
     Option("auto_cache", None, _ENGINE, "keep cached data until size or mtime change"),
-    Option("noauto_cache", None, _ENGINE, "do not do that"),
+    Option("noauto_cache", None, _ENGINE, "empty the cache at each open (the default)"),
     Option("noforget", None, _ENGINE, "never forget a name's node"),
     Option("remember", "SECONDS", _ENGINE, "like noforget, with any number but 0"),
     # What happens to an open file that is unlinked.
-    Option("hard_remove", None, _ENGINE, "unlink open files at once instead of hiding them"),
+    Option(
+        "hard_remove",
+        None,
+        _ENGINE,
+        "unlink open files without a file object at once, not hiding them",
+    ),
     # Requests.
     Option("max_write", "BYTES", _ENGINE, "the largest write request"),
     Option("max_readahead", "BYTES", _ENGINE, "how far the kernel reads ahead"),
@@ -101,7 +117,7 @@ OPTIONS: Sequence[Option] = (
     Option("remount", None, _REFUSED, "mount -i -o remount,ro MOUNTPOINT does it without us"),
     Option("blkdev", None, _REFUSED, "it is for filesystems on a block device (fuseblk)"),
     # Behaviour of the process.
-    Option("workers", "N", _OWN, "how many requests are served at once [10]"),
+    Option("workers", "N", _OWN, "how many requests are served at once, 1: one by one [10]"),
     Option("spin", "MICROSECONDS", _OWN, "how long to poll for a request before sleeping [30]"),
     Option(
         "cpu_latency",
@@ -118,16 +134,16 @@ OPTIONS: Sequence[Option] = (
     Option("ro", None, _FLAG, "read-only"),
     Option("rw", None, _FLAG, "read and write (the default)"),
     Option("suid", None, _FLAG, "honour set-user-id bits (root only)"),
-    Option("nosuid", None, _FLAG, "ignore set-user-id bits (the default)"),
+    Option("nosuid", None, _FLAG, "ignore set-user-id bits (the default; mount(8) adds suid)"),
     Option("dev", None, _FLAG, "honour device files (root only)"),
-    Option("nodev", None, _FLAG, "ignore device files (the default)"),
+    Option("nodev", None, _FLAG, "ignore device files (the default; mount(8) adds dev)"),
     Option("exec", None, _FLAG, "allow execution (the default)"),
     Option("noexec", None, _FLAG, "no execution"),
     Option("sync", None, _FLAG, "write synchronously"),
-    Option("async", None, _FLAG, "do not (the default)"),
+    Option("async", None, _FLAG, "write asynchronously (the default)"),
     Option("dirsync", None, _FLAG, "change directories synchronously"),
     Option("atime", None, _FLAG, "update access times"),
-    Option("noatime", None, _FLAG, "do not"),
+    Option("noatime", None, _FLAG, "do not update access times"),
     # fstab(5) hands these on to the mount helper, which has nothing to do for them.
     Option("auto", None, _FSTAB, "for mount -a"),
     Option("noauto", None, _FSTAB, "for mount -a"),
@@ -255,8 +271,8 @@ def refuse(options: Dict[str, OptionValue]) -> None:
 
 
 def help_text() -> str:
-    """Return the table as lines for -h."""
-    lines = []
+    """Return the switches and the table as lines for -h."""
+    lines = [f"    {switch:<26} {meaning}" for switch, meaning in SWITCHES]
     for option in OPTIONS:
         if option.kind in (Kind.ENGINE, Kind.OWN, Kind.MOUNT, Kind.FLAG):
             name = option.name if option.value is None else f"{option.name}={option.value}"
@@ -287,6 +303,10 @@ def documentation() -> str:
         "This page is printed by `python -m fusepy_legacy.kernel.options`.",
         "",
         f"Numbers are {limits}; `SECONDS` any, where a negative one is none.",
+        "",
+        "| switch | meaning |",
+        "|---|---|",
+        *(f"| `{switch}` | {meaning} |" for switch, meaning in SWITCHES),
     ]
     for kind, title in titles.items():
         lines += ["", f"## {title}", "", "| option | meaning |", "|---|---|"]

@@ -87,5 +87,11 @@ def locate(word: str, config_file: Optional[str] = None) -> Location:
         root, part = os.path.split(root)
         if not part:
             hint = "neither there nor above it is a gocryptfs.conf (--config names one elsewhere)"
+            try:
+                os.lstat(word)
+            except PermissionError as error:
+                hint = str(error.strerror)
+            except OSError:
+                pass
             raise VaultError(f"{word}: {hint}", EXIT_ROOT)
         rest = f"{part}/{rest}" if rest else part

@@ -113,4 +113,4 @@ def _from_program(command: str) -> bytes:
         problem = f"{words[0]}: it ended with {error.returncode}"
     else:
         return output.split(b"\n", 1)[0]
-    raise VaultError(f"--extpass: {problem}", EXIT_PASSWORD_SOURCE)
+    raise VaultError(f"extpass: {problem}", EXIT_PASSWORD_SOURCE)

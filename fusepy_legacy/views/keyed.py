@@ -3,6 +3,7 @@
 import errno
 import functools
 import logging
+import optparse
 import os
 import sys
 import threading
@@ -37,6 +38,10 @@ class KeyedView(Passthrough):
     `direct` are methods of open files and directories that are asked most, and whose errors name no path:
     they are called without a layer between.
     """
+
+    root_help = "show this directory"
+    roots_help = "show the directories that this file lists; SIGUSR1 reads it again"
+    watch_help = optparse.SUPPRESS_HELP  # it knows plain names only
 
     direct: Sequence[str] = ()
     config_hint: str

@@ -177,7 +177,7 @@ def test_xchacha_is_refused_in_one_line(tmp_path: Path) -> None:
     environment = dict(ENVIRONMENT, PYTHONPATH=str(missing))
     outcome = run([*CRYPT, mount, "-o", options], environment=environment)
     assert outcome.code == EXIT_USAGE
-    assert "pip install fusepy-legacy[xchacha]" in outcome.errors
+    assert "pip install PyNaCl" in outcome.errors
     assert outcome.errors.count("\n") == 1
 
 
