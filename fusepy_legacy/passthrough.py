@@ -272,13 +272,23 @@ class Passthrough(Rooted):
         )
 
     def open_beneath(self, root: Root, path: str, flags: int, *mode: int) -> int:
-        """Open or create a file by its path in a root; what is created belongs to the caller."""
+        """Open or create a file by its path in a root; what is created belongs to the caller.
+
+        ESTALE for one to be created that is there already: the kernel, which did not know, looks again and
+        checks whether the caller may open it.
+        """
         if not mode:
             return root.open(path, flags)
+        exclusive = flags & os.O_EXCL
         if flags & os.O_TMPFILE != os.O_TMPFILE:
-            flags |= os.O_CREAT
-        with ActingAs(self.caller(), mode[0]):
-            return root.open(path, flags, mode[0])
+            flags |= os.O_CREAT | os.O_EXCL
+        try:
+            with ActingAs(self.caller(), mode[0]):
+                return root.open(path, flags, mode[0])
+        except FileExistsError:
+            if exclusive:
+                raise
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path) from None
 
     def tmpfile(self, path: str, flags: int, mode: int) -> PassthroughFile:
         """Open a new file without a name in a directory: open(2), O_TMPFILE."""
@@ -352,15 +362,10 @@ class Passthrough(Rooted):
     def link(self, old: str, new: str) -> None:
         """Give a file a second name: link(2)."""
         root, old, new = self.beneath.common(old, new)
-        with root.parent(old) as (old_directory, old_name):
-            with root.new(new, stat.S_IFREG) as (new_directory, new_name):
-                os.link(
-                    old_name,
-                    new_name,
-                    src_dir_fd=old_directory,
-                    dst_dir_fd=new_directory,
-                    follow_symlinks=False,
-                )
+        with root.reference(old, change=True) as reference:
+            with root.new(new, stat.S_IFREG) as (directory, name):
+                # Of a symlink the reference leads to the link itself.
+                os.link(reference, name, dst_dir_fd=directory, follow_symlinks=True)
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""

@@ -4,6 +4,8 @@
 looking, or for changing attributes, `old` is for a name that shall go, `new` for one that shall be. A hidden
 name does not exist (ENOENT), also not for who wants to make it. `Roots` has the same methods for several.
 
+What a path leads to is compared with what the engine means (meant.py) before anything is done to it: ESTALE.
+
 A directory may be moved to where a pattern hides what is in it, or shows what was hidden: patterns go by
 paths, and the move does not look into the directory.
 """
@@ -26,13 +28,11 @@ from fusepy_legacy.exclusion import (
     Exclusion,
 )
 from fusepy_legacy.inodes import InodeNumbers, numbered
-from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.meant import FileId, Meant
 
 # Flags of open(2) that change something.
 CHANGES = os.O_CREAT | os.O_ACCMODE | os.O_TRUNC | TMPFILE_BIT
 _NUMBER_SHIFT = 32  # the kernel's device numbers have 32 bits
-
-FileId = Tuple[int, int]  # st_dev, st_ino
 
 
 def error(number: int, path: str) -> OSError:
@@ -59,6 +59,9 @@ class Root(Beneath):
     with its last reference, so that nobody's request is left with a descriptor that is not its own.
     """
 
+    descriptor = -1  # until it is open, and again when it is closed
+    on_closed: Callable[[], None] = staticmethod(lambda: None)
+
     def __init__(
         self,
         path: str,
@@ -83,7 +86,6 @@ class Root(Beneath):
         self._as_it_is = not self.bits and not self._number
         self.opens = 0
         self.on_unused: Callable[[], None] = lambda: None
-        self.on_closed: Callable[[], None] = lambda: None
         self._guard = threading.Lock()
 
     def __del__(self) -> None:
@@ -91,7 +93,7 @@ class Root(Beneath):
 
     def close(self) -> None:
         """Close the descriptors, once."""
-        if getattr(self, "descriptor", -1) >= 0:
+        if self.descriptor >= 0:
             super().close()
             self.descriptor = -1
             self.on_closed()
@@ -135,7 +137,14 @@ class Root(Beneath):
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes as the mount shows them."""
-        status = super().stat(path)
+        if isinstance(path, Meant) and path.directory is not None:
+            parent = super().parent(path)
+            with parent as (directory, name):
+                # In this order: mkdir(2) and others do not ask again after ESTALE for what is not there.
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                self._compare_directory(path, parent)
+        else:
+            status = super().stat(path)
         if self.hides and not isinstance(path, Held):
             self._check_status(path, status)
         if status.st_dev == self.device:
@@ -172,7 +181,39 @@ class Root(Beneath):
                 self.check(path, change=True)
         if self.rules.read_only and flags & CHANGES:
             raise error(errno.EROFS, path)
+        if isinstance(path, Meant):
+            return self._open_meant(path, flags, mode)
         return super().open(path, flags, mode)
+
+    def _open_meant(self, path: Meant, flags: int, mode: int) -> int:
+        if flags & TMPFILE_BIT:
+            with self.reference(path) as reference:
+                return os.open(reference, flags | os.O_CLOEXEC, mode)
+        if flags & os.O_CREAT and path.directory is not None:
+            with self.parent(path) as (directory, name):
+                flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+                return os.open(name, flags, mode, dir_fd=directory)
+        descriptor = super().open(path, flags & ~os.O_TRUNC, mode)
+        if flags & os.O_TRUNC:
+            try:
+                self.confirm(path, descriptor)
+                readable = flags & os.O_ACCMODE == os.O_RDONLY
+                os.truncate(f"/proc/self/fd/{descriptor}" if readable else descriptor, 0)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    def confirm(self, path: str, descriptor: int) -> None:
+        """Raise ESTALE if what was opened by a path is another file than is meant by it."""
+        if isinstance(path, Meant) and path.file is not None:
+            self._compare(path, path.file, descriptor)
+
+    def _compare(self, path: str, expected: FileId, descriptor: int) -> os.stat_result:
+        status = self.shown(os.fstat(descriptor), descriptor)
+        if (status.st_dev, status.st_ino) != expected:
+            raise error(errno.ESTALE, path)
+        return status
 
     def opendir(self, path: str) -> "RootDirectory":
         """Return an open directory."""
@@ -213,44 +254,59 @@ class Root(Beneath):
         """Return the directory and the name of a file to look at, or whose attributes to `change`."""
         if change or self.hides:
             self.check(path, change)
-        return super().parent(path)
+        return self._confirmed(super().parent(path), path)
 
     def reference(self, path: str, change: bool = False) -> Reference:
         """Return a path in /proc of a file to look at, or whose attributes or size to `change`."""
         if change:
             self.check(path, change)
-        return super().reference(path)
+        reference = super().reference(path)
+        try:
+            self.confirm(path, reference.descriptor)
+        except BaseException:
+            reference.__exit__()
+            raise
+        return reference
 
     def old(self, path: str) -> Parent:
         """Return the directory and the name of a file that shall lose this name."""
-        return self._confirmed(self.parent(path, change=True), 0)
+        return self.parent(path, change=True)
 
     def replaced(self, path: str) -> Parent:
         """Return the directory and the name that a file shall get, from another that may have it."""
-        return self._confirmed(self.parent(path), 1)
+        return self.parent(path)
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
         if self.hides:
             self._check(path, kind)
         self.check_writable(path)
-        return super().parent(path)
+        return self._confirmed(super().parent(path), path)
 
-    def _confirmed(self, parent: Parent, which: int) -> Parent:
-        """Raise ESTALE if a directory is not the one that the request is about.
-
-        Someone may have put another in its place, in which the file of that name is not to be lost.
-        """
-        directories = current.directories[which:]
-        if directories and directories[0] is not None:
+    def _confirmed(self, parent: Parent, path: str) -> Parent:
+        """Return the parent; raise ESTALE if it is not the directory that is meant."""
+        if isinstance(path, Meant) and path.directory is not None:
             try:
-                status = self.shown(os.fstat(parent.descriptor), parent.descriptor)
-                if (status.st_dev, status.st_ino) != directories[0]:
-                    raise error(errno.ESTALE, parent.name)
+                self._compare_directory(path, parent)
             except BaseException:
                 parent.__exit__()
                 raise
         return parent
+
+    def _compare_directory(self, path: Meant, parent: Parent) -> None:
+        """Raise ESTALE if a directory is not the one that is meant.
+
+        In a sticky one it also depends on whose a file is whether the caller may take its name away.
+        """
+        if path.directory is None or parent.name == ".":  # "." is a directory that the mount covers
+            return
+        directory = self._compare(path, path.directory, parent.descriptor)
+        if path.file is not None and directory.st_mode & stat.S_ISVTX:
+            status = os.stat(parent.name, dir_fd=parent.descriptor, follow_symlinks=False)
+            if status.st_dev == self.device:
+                status = self.shown(status, parent.descriptor)
+                if (status.st_dev, status.st_ino) != path.file:
+                    raise error(errno.ESTALE, path)
 
     def check(self, path: str, change: bool = False) -> None:
         """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""

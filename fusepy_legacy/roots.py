@@ -22,7 +22,8 @@ from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_ROOT, MountError
 from fusepy_legacy.inodes import InodeNumbers, virtual_number
-from fusepy_legacy.root import CHANGES, FileId, Root, RootDirectory, error
+from fusepy_legacy.kernel.meant import FileId, Meant
+from fusepy_legacy.root import CHANGES, Root, RootDirectory, error
 from fusepy_legacy.roots_file import RootDefinition, RootsFile
 from fusepy_legacy.watch import Change, Watch
 
@@ -290,7 +291,7 @@ class Roots:
         if end > 0:
             direct = table.direct.get(path[1:end])
             if direct is not None:
-                return direct, path if isinstance(path, Held) else path[end:]
+                return direct, _below(path, end)
         directory = table.top
         start = 1
         while start < len(path):
@@ -303,9 +304,7 @@ class Roots:
             root = None if child is None else child.root or self._appeared(child)
             if root is None:
                 return directory, path[start:]
-            if isinstance(path, Held):
-                return root, path
-            return root, path[end:] if end >= 0 else "/"
+            return root, _below(path, end)
         return directory, ""
 
     def at(self, path: str) -> Root:
@@ -447,7 +446,7 @@ class Roots:
         if end > 0 and new.startswith(old[: end + 1]):
             direct = self._table.direct.get(old[1:end])
             if direct is not None:
-                return direct, old[end:], new[end:]
+                return direct, _below(old, end), _below(new, end)
         root, old_rest = self._root_to_change(old)
         other, new_rest = self._root_to_change(new)
         if root is not other:
@@ -514,6 +513,14 @@ class VirtualListing:
 
     def close(self) -> None:
         """Do nothing: it holds no descriptor."""
+
+
+def _below(path: str, end: int) -> str:
+    """Return the part of a path from `end` on, -1 for none, which is in a root; it means the same files."""
+    if isinstance(path, Held):
+        return path
+    rest = path[end:] if end >= 0 else "/"
+    return Meant(rest, path.file, path.directory) if isinstance(path, Meant) else rest
 
 
 def _is_taken(label: str, places: Dict[str, Place]) -> bool:

@@ -158,6 +158,36 @@ def test_create_that_cannot_be_told_what_it_made() -> None:
     assert len(kernel.engine.handles) == 0
 
 
+class Undecided(OpenFile):
+    """A file object that cannot say whether the page cache may be kept."""
+
+    @property
+    def keep_cache(self) -> bool:
+        raise OSError(errno.EIO, "")
+
+
+def test_an_open_that_fails_late_is_closed() -> None:
+    """And what was created with it is not known to the kernel."""
+    opened = Undecided()
+    kernel = Kernel(
+        *IDENTIFIED,
+        getattr=FILE,
+        fgetattr=FILE,
+        open=(opened, True),
+        create=(opened, True),
+        tmpfile=(opened, True),
+        release=None,
+    )
+    node = kernel.looks_up("file")
+    known = len(kernel.engine.nodes)
+    made = u32(os.O_RDWR) + u32(0o100600) + u32(0) + u32(0) + b"new\0"
+    for opcode, fields, about in ((14, u32(0) + u32(0), node), (35, made, 1), (51, made, 1)):
+        assert kernel.sends(opcode, fields, node=about) == reply(error=-errno.EIO)
+        assert kernel.calls()[-1][0] == "release"
+        assert len(kernel.engine.handles) == 0
+        assert len(kernel.engine.nodes) == known
+
+
 def test_tmpfile_makes_a_file_without_a_name() -> None:
     """The handler gets the directory; the name in the request is a placeholder."""
     opened = OpenFile()

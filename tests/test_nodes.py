@@ -176,9 +176,86 @@ def test_a_path_that_is_built_during_a_rename_is_not_kept() -> None:
             table.renamed(table.root, "old", table.root, "new", exchange=False)
             return str(self)
 
-    directory.name = Renaming("old")
+    directory.place = table.root, Renaming("old")
     assert table.prefix(directory) == "/old/"  # who asked looks again: `moves`
     assert table.prefix(directory) == "/new/"
+
+
+def test_a_path_may_be_as_deep_as_it_likes() -> None:
+    """It is built, anew after a rename at its top, and what is above it dropped with it."""
+    table = NodeTable()
+    node = table.root
+    for _ in range(5000):
+        node = table.looked_up(node, "d", None, 0)
+    assert table.prefix(node) == "/" + "d/" * 5000
+    table.renamed(table.root, "d", table.root, "e", exchange=False)
+    assert table.prefix(node) == "/e/" + "d/" * 4999
+    for other in list(table.by_id.values()):
+        if other is not node:
+            table.forget(other.id, 1)
+    assert len(table) == 5001
+    table.forget(node.id, 1)
+    assert len(table) == 1
+
+
+def test_a_name_is_taken_whole() -> None:
+    """A path that is built while a file moves is the old one or the new one, never a part of each."""
+    table = NodeTable()
+    a, b = known(table, "/a", "/b")
+    node = table.looked_up(a, "x", None, 1)
+    seen: Set[Optional[str]] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add(table.path(node))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(2000):
+            table.renamed(a, "x", b, "y", exchange=False)
+            table.renamed(b, "y", a, "x", exchange=False)
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    assert seen <= {"/a/x", "/b/y", None}
+
+
+def test_what_was_found_during_a_rename_is_not_taken_for_the_file_that_comes() -> None:
+    """Not while it is under way, and not when it has ended since the filesystem was asked."""
+    table = NodeTable()
+    old = table.looked_up(table.root, "old", (1, 7), 1)
+    new = table.looked_up(table.root, "new", (1, 8), 1)
+    since = table.root.renames
+    with table.moving((table.root, "old"), (table.root, "new")):
+        with pytest.raises(nodes.Moved):
+            table.looked_up(table.root, "new", (1, 8), 1, since)
+        assert table.looked_up(table.root, "other", (1, 9), 1, since).lookups == 1
+        table.renamed(table.root, "old", table.root, "new", exchange=False)
+    with pytest.raises(nodes.Moved):
+        table.looked_up(table.root, "new", (1, 8), 1, since)
+    assert table.child(table.root, "new") is old
+    assert new.place is None
+    assert table.looked_up(table.root, "new", (1, 7), 1, table.root.renames) is old
+
+
+def test_the_name_looked_up_last_is_the_one_that_is_used() -> None:
+    """The kernel asks for a file by a name that it has just looked up; the others may have gone meanwhile."""
+    table = NodeTable()
+    for name in ("one", "two", "three"):
+        node = table.looked_up(table.root, name, (1, 7), 3)
+        assert table.path(node) == f"/{name}"
+    table.looked_up(table.root, "one", (1, 7), 3)
+    assert table.path(node) == "/one"
+    assert table.lost(table.root, "one")
+    assert table.path(node) in ("/two", "/three")
+    assert table.lost(table.root, "two")
+    assert not table.lost(table.root, "three")  # the last one stays, whatever it leads to
+    assert table.path(node) == "/three"
 
 
 def test_who_waits_for_a_rename_goes_on_with_its_end() -> None:

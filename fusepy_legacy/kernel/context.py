@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, List, Optional, Tuple
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
-    from fusepy_legacy.kernel.nodes import FileId
 
 
 class Current(threading.local):
@@ -15,8 +14,6 @@ class Current(threading.local):
     where the filesystem applies it, else 0.
     `at_offset` tells of a WRITE that its offset counts even through a descriptor with O_APPEND: it is the
     kernel's, of pages changed by mmap or kept by the writeback cache, or the program appends no more.
-    `directories` identify the directories that are to lose a name or, second, to have it replaced: a path may
-    lead to another by the time that it is used. None is one that is not known by its identity.
     `interrupted` is set for requests that wait: it is set when the kernel wants the wait to end.
     """
 
@@ -25,7 +22,6 @@ class Current(threading.local):
     umask = 0
     extensions = b""
     at_offset = False
-    directories: Tuple[Optional["FileId"], ...] = ()
     interrupted: Optional[threading.Event] = None
 
     @property

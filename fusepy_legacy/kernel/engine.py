@@ -10,6 +10,7 @@ whose single operations the GIL makes atomic.
 
 A handler gets a path that was right when it was built. Another thread may rename something above it before
 the handler uses it; then the handler fails with ENOENT, and the request is served again with the new path.
+Where another file is at the path by then, the filesystem can tell: meant.py.
 """
 
 import contextlib
@@ -40,8 +41,9 @@ from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.context import current, process_groups
 from fusepy_legacy.kernel.extensions import supplementary_groups
 from fusepy_legacy.kernel.handles import Handle, Handles
+from fusepy_legacy.kernel.meant import FileId, Meant
 from fusepy_legacy.kernel.negotiation import Agreement
-from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
+from fusepy_legacy.kernel.nodes import Node, NodeTable
 from fusepy_legacy.kernel.operations import Callback, Operations, call
 from fusepy_legacy.kernel.waits import Waits
 
@@ -60,6 +62,7 @@ _ENCODING = sys.getfilesystemencoding()
 _ERRORS = "surrogateescape"
 _ERRNO_END = 512  # from here on the kernel's own: linux/errno.h, ERESTARTSYS
 _TYPE = 0o170000  # S_IFMT, inode(7)
+_ELSEWHERE = (errno.ENOENT, errno.ESTALE)  # a path that leads to its file no more
 _SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 _FOREVER = float(1 << 63)  # seconds; the fields have 64 bits
 _TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
@@ -141,7 +144,6 @@ class Engine:
         current.header = header
         current.extensions = b""
         current.umask = 0
-        current.directories = ()
         try:
             return self._answer(row, request, header)
         finally:
@@ -159,7 +161,11 @@ class Engine:
                 body = self._serve(row, request, header)
             except OSError as error:
                 tries += 1
-                if tries < _TRIES and self._has_moved(error, moves):
+                if (
+                    error.errno in _ELSEWHERE
+                    and tries < _TRIES
+                    and (self._has_moved(moves) or self._has_another_name(header[3]))
+                ):
                     continue
                 if self._debug:
                     logger.debug("%s %d: %s", row.opcode.name, header[3], error)
@@ -177,11 +183,15 @@ class Engine:
                 reply = (head, body) if size > _LARGE else head + body
             return reply if row.replies else None
 
-    def _has_moved(self, error: OSError, moves: int) -> bool:
+    def _has_moved(self, moves: int) -> bool:
         """Tell whether what was not found may have been renamed, since `moves` were counted."""
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
-            return False
         return self.nodes.settle() or self.nodes.moves != moves
+
+    def _has_another_name(self, number: int) -> bool:
+        """Take from a node a name that leads to it no more; tell whether it has another."""
+        node = self.nodes.by_id.get(number)
+        place = None if node is None else node.place
+        return place is not None and self.nodes.lost(*place)
 
     def _serve(
         self, row: "requests.Row", request: memoryview, header: Tuple[int, ...]
@@ -251,14 +261,21 @@ class Engine:
     def path_if_any(self, node: Node) -> Optional[str]:
         """Return a node's path, or what holds it when it has no name any more, or None."""
         path = self.nodes.path(node)
-        return self.held.get(node.id) if path is None else path
+        if path is None:
+            return self.held.get(node.id)
+        return path if node.file_id is None else Meant(path, node.file_id)
 
-    def child_path(self, parent: Node, name: str) -> str:
-        """Return the path of a name in a directory; ENOENT when the directory has no name any more."""
+    def child_path(self, parent: Node, name: str, node: Optional[Node] = None) -> str:
+        """Return the path of a name in a directory; ENOENT when the directory has no name any more.
+
+        `node` is what the kernel takes it for, where that matters.
+        """
         prefix = self.nodes.prefix(parent)
         if prefix is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return prefix + name
+        if not self.real_inodes:
+            return prefix + name
+        return Meant(prefix + name, None if node is None else node.file_id, parent.file_id)
 
     def child_status(self, parent: Node, name: str) -> Any:
         """Return the status of what has just been made in a directory, wherever that has been moved since.
@@ -272,7 +289,7 @@ class Engine:
                 return call(self.required("getattr"), self.child_path(parent, name))
             except OSError as error:
                 tries += 1
-                if tries == _TRIES or not self._has_moved(error, moves):
+                if error.errno not in _ELSEWHERE or tries == _TRIES or not self._has_moved(moves):
                     raise
 
     @contextlib.contextmanager
@@ -301,7 +318,7 @@ class Engine:
             try:
                 return call(handler, path, *arguments)
             except OSError as error:
-                if error.errno != errno.ENOENT or not node.opens or not self.operations.fhold:
+                if error.errno not in _ELSEWHERE or not node.opens or not self.operations.fhold:
                     raise
         with self.reaching(node) as reached:
             return call(handler, reached, *arguments)
@@ -329,7 +346,8 @@ class Engine:
     def status(self, node: Node, handle: Optional[Handle] = None) -> Any:
         """Return a node's status: of its open file if one is given, else of its path.
 
-        When the path is gone, or leads to another file by now, an open file still knows.
+        When the path is gone, or leads to another file by now, an open file still knows; without one it is
+        ESTALE, where files are known by more than their paths.
         """
         if handle is not None:
             return self.status_of_open(handle)
@@ -338,10 +356,10 @@ class Engine:
             try:
                 status = call(self.required("getattr"), path)
             except OSError as error:
-                if error.errno != errno.ENOENT or not node.opens:
+                if error.errno != errno.ENOENT or not (node.opens or node.file_id):
                     raise
             else:
-                if not node.opens or node.file_id is None or self.file_id(status) == node.file_id:
+                if node.file_id is None or self.file_id(status) == node.file_id:
                     return status
         with self.handles.borrowed(node) as borrowed:
             return self.status_of_open(borrowed)
@@ -381,11 +399,16 @@ class Engine:
         """Return ENTRY_OUT for a name that has just been found or made; counts one lookup."""
         return self.found(parent, name, status)[1]
 
-    def found(self, parent: Node, name: str, status: Any) -> Tuple[Node, bytes]:
-        """Return the node of a name that has just been found or made, and ENTRY_OUT; counts one lookup."""
+    def found(
+        self, parent: Node, name: str, status: Any, since: Optional[int] = None
+    ) -> Tuple[Node, bytes]:
+        """Return the node of a name that has just been found or made, and ENTRY_OUT; counts one lookup.
+
+        `since` is for what was found: see NodeTable.looked_up.
+        """
         attributes = self.attributer(status, 0)
         file_id = (status.st_dev, status.st_ino) if self.real_inodes else None
-        node = self.nodes.looked_up(parent, name, file_id, links_of(attributes))
+        node = self.nodes.looked_up(parent, name, file_id, links_of(attributes), since)
         if attributes[9] & _TYPE in _SPECIAL:
             node.special = True
         try:

@@ -16,12 +16,12 @@ generation: renaming a directory starts the next, so it costs the same however l
 """
 
 import threading
-from typing import Dict, Optional, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from fusepy_legacy.kernel.abi import ROOT_ID
+from fusepy_legacy.kernel.meant import FileId as FileId
 from fusepy_legacy.kernel.memory import empty_free_lists
 
-FileId = Tuple[int, int]  # st_dev, st_ino
 Name = Tuple["Node", str]
 
 _COMPACT_FROM = 4096  # nodes; below that there is nothing to gain
@@ -30,8 +30,10 @@ _COMPACT_FROM = 4096  # nodes; below that there is nothing to gain
 class Node:
     """One file or directory that the kernel knows.
 
-    `parent` and `name` are one of its names, `more` the others; `opens` are its open file objects' handles.
-    Both are dicts without values: a file can have 65,000 names and be open as often, and each goes by itself.
+    `place` is one of its names, the one looked up last, and `more` the others; `opens` are its open file
+    objects' handles. Both are dicts without values: a file can have 65,000 names and be open as often, and
+    each goes by itself. Names are replaced whole, so that whoever reads one without the guard gets one.
+    `renames` counts those that have changed what is in it.
     `locked` tells that record locks have been asked for since it was opened.
     `special` is a fifo, socket or device, which the kernel opens without a request.
     """
@@ -39,10 +41,10 @@ class Node:
     __slots__ = (
         "id",
         "lookups",
-        "parent",
-        "name",
+        "place",
         "more",
         "children",
+        "renames",
         "prefix",
         "generation",
         "file_id",
@@ -54,10 +56,10 @@ class Node:
     def __init__(self, number: int, file_id: Optional[FileId]) -> None:
         self.id = number
         self.lookups = 0
-        self.parent: Optional[Node] = None
-        self.name = ""
+        self.place: Optional[Name] = None
         self.more: Optional[Dict[Name, None]] = None
         self.children: Optional[Dict[str, Node]] = None
+        self.renames = 0
         self.prefix = ""
         self.generation = -1
         self.file_id = file_id
@@ -65,14 +67,25 @@ class Node:
         self.locked = False
         self.special = False
 
+    @property
+    def parent(self) -> "Optional[Node]":
+        """The directory that it is known in, None without a name."""
+        place = self.place
+        return None if place is None else place[0]
+
+
+class Moved(Exception):
+    """A rename has changed what was looked up, or is about to."""
+
 
 class Move:
-    """Context manager: one rename that is under way, in `nodes.under_way`."""
+    """Context manager: one rename of these names that is under way, in `nodes.under_way`."""
 
-    __slots__ = ("nodes",)
+    __slots__ = ("nodes", "names")
 
-    def __init__(self, nodes: "NodeTable") -> None:
+    def __init__(self, nodes: "NodeTable", names: Sequence[Name]) -> None:
         self.nodes = nodes
+        self.names = names
 
     def __enter__(self) -> None:
         self.nodes.under_way.add(self)
@@ -103,6 +116,7 @@ class NodeTable:
         self._generation = 0
         self._last_id = ROOT_ID
         self._by_file_id: Dict[FileId, Node] = {}
+        self._ahead: List[Node] = []  # what `_drop_unneeded` has to look at
         self._peak = _COMPACT_FROM  # the most nodes since the last time that memory was given back
         self.root = Node(ROOT_ID, None)
         self.root.lookups = 1
@@ -114,14 +128,14 @@ class NodeTable:
 
     def path(self, node: Node) -> Optional[str]:
         """Return the node's path from the mount's root, None when it has no name any more."""
-        parent, name = node.parent, node.name  # together: a rename may change both meanwhile
-        if parent is None:
+        place = node.place
+        if place is None:
             return "/" if node is self.root else None
-        prefix = self.prefix(parent)
+        prefix = self.prefix(place[0])
         if prefix is not None:
-            return prefix + name
-        for other, name in list(node.more or ()):  # a copy: no guard is held
-            prefix = self.prefix(other)
+            return prefix + place[1]
+        for parent, name in list(node.more or ()):  # a copy: no guard is held
+            prefix = self.prefix(parent)
             if prefix is not None:
                 return prefix + name
         return None
@@ -129,33 +143,46 @@ class NodeTable:
     def prefix(self, directory: Node) -> Optional[str]:
         """Return a directory's path with a slash behind it, None when it has no name any more."""
         generation = self._generation
-        if directory.generation == generation or directory is self.root:
-            return directory.prefix
-        parent, name = directory.parent, directory.name
-        if parent is None:
-            return None
-        above = self.prefix(parent)
-        if above is None:
-            return None
-        prefix = f"{above}{name}/"
-        directory.prefix = prefix
-        directory.generation = generation
-        # A rename meanwhile starts no generation if nothing is known below the directory.
-        if directory.parent is not parent or directory.name != name:
-            directory.generation = -1
+        node = directory
+        below: List[Tuple[Node, Name]] = []  # a path may have thousands of components
+        while node.generation != generation and node is not self.root:
+            place = node.place
+            if place is None:
+                return None
+            below.append((node, place))
+            node = place[0]
+        prefix = node.prefix
+        while below:
+            node, place = below.pop()
+            prefix = f"{prefix}{place[1]}/"
+            node.prefix = prefix
+            node.generation = generation
+            # A rename meanwhile starts no generation if nothing is known below the directory.
+            if node.place is not place:
+                node.generation = -1
         return prefix
 
     def child(self, parent: Node, name: str) -> Optional[Node]:
         """Return the node known under a name, None when none is."""
         return parent.children.get(name) if parent.children else None
 
-    def looked_up(self, parent: Node, name: str, file_id: Optional[FileId], links: int) -> Node:
+    def looked_up(
+        self,
+        parent: Node,
+        name: str,
+        file_id: Optional[FileId],
+        links: int,
+        since: Optional[int] = None,
+    ) -> Node:
         """Return the node of a name that has just been found, and count one lookup.
 
         `file_id` is None without real_inodes. `links` is its st_nlink, or 0 for a directory, which has one
-        name.
+        name. `since` is `parent.renames` from before it was found: raises Moved if a rename may have given
+        the name to another file meanwhile.
         """
         with self.guard:
+            if since is not None and (parent.renames != since or self.is_moving(parent, name)):
+                raise Moved
             known = parent.children.get(name) if parent.children else None
             if known is None or known.file_id != file_id:
                 if known is not None:
@@ -163,13 +190,27 @@ class NodeTable:
                     self._drop_unneeded(known)
                 known = self._identify(file_id, links, parent)
                 self._add_name(known, parent, name)
+            if known.more and known.place is not None and known.place != (parent, name):
+                # It is what the kernel is about to use, and the others may have changed meanwhile.
+                del known.more[parent, name]
+                known.more[known.place] = None
+                known.place = parent, name
             known.lookups += 1
             return known
+
+    def lost(self, parent: Node, name: str) -> bool:
+        """Take away a name that leads to its file no more, if the node has another; tell whether it had."""
+        with self.guard:
+            node = self.child(parent, name)
+            if node is None or not node.more:
+                return False
+            self._remove_name(node, parent, name)
+            return True
 
     def _identify(self, file_id: Optional[FileId], links: int, parent: Node) -> Node:
         """Return the node of a file identity under a name in `parent` that is new for it."""
         node = None if file_id is None else self._by_file_id.get(file_id)
-        if node is not None and links <= 1 and node.parent is not None:
+        if node is not None and links <= 1 and node.place is not None:
             # It has one name, and it is not the one known. Either someone renamed it in the backing
             # directory, or the file that was known is gone and its inode number is used again; only an
             # open file's number cannot be. The kernel must not take the one for the other.
@@ -236,9 +277,13 @@ class NodeTable:
                 self._remove_name(node, parent, name)
                 self._drop_unneeded(node)
 
-    def moving(self) -> "Move":
+    def moving(self, *names: Name) -> "Move":
         """Around a rename: from before the filesystem does it until the names here are the new ones."""
-        return Move(self)
+        return Move(self, names)
+
+    def is_moving(self, parent: Node, name: str) -> bool:
+        """Tell whether a rename is under way that gives a name to another file, or takes it away."""
+        return any((parent, name) in move.names for move in self.under_way.copy())
 
     def settle(self) -> bool:
         """Wait for the renames that are under way; tell whether there were any."""
@@ -257,6 +302,8 @@ class NodeTable:
         """Move a name, replacing what had the new one; with `exchange`, the two change places."""
         with self.guard:
             self.moves += 1
+            old_parent.renames += 1
+            new_parent.renames += 1
             node = self.child(old_parent, old_name)
             other = self.child(new_parent, new_name)
             if node is other and node is not None:
@@ -288,9 +335,8 @@ class NodeTable:
         if parent.children is None:
             parent.children = {}
         parent.children[name] = node
-        if node.parent is None:
-            node.parent = parent
-            node.name = name
+        if node.place is None:
+            node.place = parent, name
             node.generation = -1
         elif node.more is None:
             node.more = {(parent, name): None}
@@ -303,8 +349,8 @@ class NodeTable:
             del children[name]
             if not children:
                 parent.children = None
-        if node.parent is parent and node.name == name:
-            node.parent, node.name = node.more.popitem()[0] if node.more else (None, name)
+        if node.place == (parent, name):
+            node.place = node.more.popitem()[0] if node.more else None
             node.generation = -1
             if node.children:
                 self._generation += 1  # what is below has another path now, or none
@@ -316,8 +362,8 @@ class NodeTable:
             self._drop_unneeded(parent)
 
     def _remove_names(self, node: Node) -> None:
-        while node.parent is not None:
-            self._remove_name(node, node.parent, node.name)
+        while node.place is not None:
+            self._remove_name(node, *node.place)
 
     def _is_below(self, node: Node, directory: Node) -> bool:
         """Tell whether a node is a directory or below it, as far as is known."""
@@ -334,15 +380,24 @@ class NodeTable:
         self._remove_names(node)
 
     def _drop_unneeded(self, node: Node) -> None:
-        """Drop a node that nothing needs any more, and then its parents likewise.
+        """Drop a node that nothing needs any more, and then its parents likewise."""
+        self._ahead.append(node)
+        if (
+            len(self._ahead) == 1
+        ):  # else whoever is dropping comes to it: not by recursion, trees are deep
+            try:
+                for each in self._ahead:
+                    self._drop_if_unneeded(each)
+            finally:
+                self._ahead.clear()
 
-        A node without a name and without opens keeps no identity: its inode number may be used again.
-        """
+    def _drop_if_unneeded(self, node: Node) -> None:
+        """Drop a node. Without name and opens it keeps no identity: its number may be used again."""
         if node.opens is not None or node is self.root:
             return
-        if node.parent is None:
+        if node.place is None:
             self._disown(node)
-        kept = self.keep and node.parent is not None
+        kept = self.keep and node.place is not None
         if node.lookups == 0 and not node.children and not kept and node.id in self.by_id:
             self._peak = max(self._peak, len(self.by_id))
             del self.by_id[node.id]

@@ -70,7 +70,8 @@ class DecryptedFile(PassthroughFile):
             self.content = self.filesystem.content_of(self.fd)
             # A new file is empty. Cutting it all the same makes ext4 write it out when it is closed, as
             # something that replaces what was there (fs/ext4/inode.c, EXT4_STATE_DA_ALLOC_CLOSE).
-            if truncates and not (mode and os.fstat(self.fd).st_size == 0):
+            if truncates and not mode:
+                self.root.confirm(path, self.fd)
                 self.content.truncate(0)
         except BaseException:
             self.release(flags)
@@ -294,6 +295,7 @@ class DecryptedView(KeyedView):
         self.beneath.check(path, change=True)
         descriptor = self._open_for_both(path, os.O_NONBLOCK)
         try:
+            self.beneath.confirm(path, descriptor)
             self.content_of(descriptor).truncate(length)
         except CryptError as error:
             raise failure(descriptor, error) from None

@@ -203,7 +203,9 @@ class StoredPaths(Root, StoredBeneath):
     def parent(self, path: str, change: bool = False) -> StoredParent:
         """Return the directory and the stored name of a file to look at, or to `change`."""
         self.check(path, change)
-        return self._parent(path)
+        parent = self._parent(path)
+        self._confirmed(parent, path)
+        return parent
 
 
 def read_small_file(name: str, directory: int) -> bytes:

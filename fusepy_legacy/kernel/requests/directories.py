@@ -18,7 +18,7 @@ from typing import (
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.handles import Handle
-from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.kernel.nodes import Moved, Node
 from fusepy_legacy.kernel.operations import call
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     path = engine.path(node)
     handler = engine.operations.opendir
     value = call(handler, path) if handler is not None else None
-    handle = engine.handles.add(node, value, value is not None, path, flags)
+    handle = engine.handles.add(node, value, value is not None, str(path), flags)
     handle.listing = Listing()
     engine.nodes.opened(node, handle.number)
     try:
@@ -234,11 +234,11 @@ def _lookup_of(engine: "Engine", handle: Handle) -> Callable[[str], bytes]:
     def look_up(name: str) -> bytes:
         if name == "." or name == "..":
             return _NO_ENTRY
+        since = parent.renames
         try:
-            status = status_of(name)
-        except OSError:
+            return engine.found(parent, name, status_of(name), since)[1]
+        except (OSError, Moved):
             return _NO_ENTRY
-        return engine.found(parent, name, status)[1]
 
     return look_up
 

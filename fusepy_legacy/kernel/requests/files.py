@@ -110,8 +110,8 @@ def create(
     except BaseException:
         _take_back(engine, path, flags, value, kept)
         raise
-    handle = engine.handles.add(node, value, kept, path, flags)
-    return entry + _opened(engine, handle, status)
+    handle = engine.handles.add(node, value, kept, str(path), flags)
+    return entry + _opened_new(engine, handle, status)
 
 
 def tmpfile(
@@ -130,8 +130,8 @@ def tmpfile(
         _take_back(engine, path, flags, value, kept)
         raise
     node = engine.nodes.anonymous(engine.file_id(status))
-    handle = engine.handles.add(node, value, kept, path, flags)
-    return engine.pack_entry(node, attributes) + _opened(engine, handle, status)
+    handle = engine.handles.add(node, value, kept, str(path), flags)
+    return engine.pack_entry(node, attributes) + _opened_new(engine, handle, status)
 
 
 def _take_back(engine: "Engine", path: str, flags: int, value: Any, kept: bool) -> None:
@@ -162,15 +162,29 @@ def _result(result: Any) -> Tuple[Any, bool]:
 def _opened(engine: "Engine", handle: Handle, status: Any) -> bytes:
     """Count an open, decide who does its input and output, and return OPEN_OUT.
 
-    `status` is the open file's, None where nobody has asked for it yet.
+    `status` is the open file's, None where nobody has asked for it yet. When the file object cannot say what
+    it is asked, it is closed again.
     """
-    flags = _open_flags(engine, handle)
-    backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle, status)
+    try:
+        flags = _open_flags(engine, handle)
+        backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle, status)
+    except BaseException:
+        abandon(engine, handle.number)
+        raise
     if backing_id:
         handle.backed = True
         flags = abi.FOPEN_PASSTHROUGH
     engine.nodes.opened(handle.node, handle.number)
     return abi.OPEN_OUT.pack(handle.number, flags, backing_id)
+
+
+def _opened_new(engine: "Engine", handle: Handle, status: Any) -> bytes:
+    """Do the same for a file that has just been made, and with it take back its lookup."""
+    try:
+        return _opened(engine, handle, status)
+    except BaseException:
+        engine.nodes.forget(handle.node.id, 1)
+        raise
 
 
 def _backing_id(engine: "Engine", handle: Handle, status: Any) -> int:

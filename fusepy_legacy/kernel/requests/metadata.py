@@ -116,7 +116,7 @@ def setattr_(engine: "Engine", node: Node, *fields: int) -> bytes:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         _change(engine, node, _Target(engine, path, handle), request)
     except OSError as error:
-        if error.errno != errno.ENOENT or not node.opens:
+        if error.errno not in (errno.ENOENT, errno.ESTALE) or not node.opens:
             raise
         if handle is not None:  # the size can only be changed through one that is open for writing
             _change(engine, node, _Target(engine, None, handle), request)

@@ -1,20 +1,22 @@
 """Requests about names: LOOKUP and FORGET, and what makes, moves and removes names."""
 
+import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.handles import Handle
-from fusepy_legacy.kernel.nodes import Node
+from fusepy_legacy.kernel.nodes import Moved, Node
 from fusepy_legacy.kernel.operations import call
 
 if TYPE_CHECKING:
     from fusepy_legacy.kernel.engine import Engine
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_TRIES = 4  # to look a name up between renames
 _PATH_MAX = 4096  # linux/limits.h, with the NUL
 
 
@@ -22,32 +24,24 @@ def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
     """Find a name in a directory. A missing one may be remembered, for negative_timeout."""
     if name in (".", ".."):
         return _lookup_by_handle(engine, parent, name)
+    for _ in range(_TRIES):
+        with contextlib.suppress(Moved):
+            return _lookup(engine, parent, name, parent.renames)
+        engine.nodes.settle()
+    return _lookup(engine, parent, name, None)
+
+
+def _lookup(engine: "Engine", parent: Node, name: str, since: Optional[int]) -> bytes:
     try:
         status = call(engine.required("getattr"), engine.child_path(parent, name))
     except OSError as error:
-        if error.errno == errno.ENOENT and engine.negative_entry is not None:
-            return engine.negative_entry
+        if error.errno == errno.ENOENT:
+            if not engine.nodes.under_way:
+                engine.nodes.lost(parent, name)
+            if engine.negative_entry is not None:
+                return engine.negative_entry
         raise
-    if parent.file_id is not None and stat.S_ISDIR(int(status.st_mode)):
-        _confirm_new(engine, parent, name, status)
-    return engine.entry(parent, name, status)
-
-
-def _confirm_new(engine: "Engine", parent: Node, name: str, status: Any) -> None:
-    """Raise ESTALE if a directory that is not known yet was found in another than the one that is meant.
-
-    Someone may have put that in its place; who works in the first one, such as rm -r, must not get into the
-    second and what is below it. Asked between two questions that found the same, the answer is of their time.
-    """
-    found = engine.file_id(status)
-    known = engine.nodes.child(parent, name)
-    if known is not None and known.file_id == found:
-        return
-    getattr_ = engine.required("getattr")
-    above = engine.file_id(call(getattr_, engine.path(parent)))
-    again = engine.file_id(call(getattr_, engine.child_path(parent, name)))
-    if above != parent.file_id or again != found:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return engine.found(parent, name, status, since)[1]
 
 
 def _lookup_by_handle(engine: "Engine", node: Node, name: str) -> bytes:
@@ -151,14 +145,15 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
     if old is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     path = engine.child_path(parent, name)
-    old_path = engine.nodes.path(old)
-    if old_path is None:  # an unlinked open file, or one of O_TMPFILE: linkat(2), AT_EMPTY_PATH
+    if (
+        engine.nodes.path(old) is None
+    ):  # an unlinked open file, or one of O_TMPFILE: linkat(2), AT_EMPTY_PATH
         with engine.handles.borrowed(old) as handle:
             call(engine.required("linkat"), handle.path, path, *handle.arguments)
     else:
-        call(engine.required("link"), old_path, path)
+        call(engine.required("link"), engine.path(old), path)
     status = engine.child_status(parent, name)
-    if engine.real_inodes and old.file_id is None and old.parent is None:
+    if engine.real_inodes and old.file_id is None and old.place is None:
         engine.nodes.identify(old, engine.file_id(status))
     return engine.entry(parent, name, status)
 
@@ -166,9 +161,8 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
 def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
     """Take a file's name away."""
     if not _hide(engine, parent, name):
-        current.directories = (parent.file_id,)
-        path = engine.child_path(parent, name)
         node = engine.nodes.child(parent, name)
+        path = engine.child_path(parent, name, node)
         if node is not None and node.special:
             _take_name(engine, node, "unlink", path)
         else:  # holding a regular file would keep its room from being free at once
@@ -179,9 +173,8 @@ def unlink(engine: "Engine", parent: Node, name: str) -> bytes:
 
 def rmdir(engine: "Engine", parent: Node, name: str) -> bytes:
     """Remove an empty directory, which programs may still work in."""
-    current.directories = (parent.file_id,)
     node = engine.nodes.child(parent, name)
-    _take_name(engine, node, "rmdir", engine.child_path(parent, name))
+    _take_name(engine, node, "rmdir", engine.child_path(parent, name, node))
     engine.nodes.removed(parent, name)
     return b""
 
@@ -198,12 +191,14 @@ def rename2(
     new_parent = engine.nodes.by_id.get(new_parent_id)
     if new_parent is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    paths = engine.child_path(parent, old), engine.child_path(new_parent, new)
     handler = engine.required("rename")
-    with engine.nodes.moving():
+    with engine.nodes.moving((parent, old), (new_parent, new)):
         if not flags and engine.nodes.child(new_parent, new) is not None:
             _hide(engine, new_parent, new)
-        current.directories = parent.file_id, new_parent.file_id
+        paths = [
+            engine.child_path(directory, name, engine.nodes.child(directory, name))
+            for directory, name in ((parent, old), (new_parent, new))
+        ]
         if flags:
             if not engine.operations.takes("rename", 3):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -280,8 +275,8 @@ def _hold(engine: "Engine", node: Optional[Node]) -> Optional[Node]:
 def remove_hidden(engine: "Engine", node: Node) -> None:
     """Remove the hidden name of a file that has been closed."""
     hidden: Optional[str] = engine.hidden.pop(node.id, None)
-    if hidden is None or node.parent is None:
+    if hidden is None or node.place is None:
         return
-    parent, name = node.parent, node.name
+    parent, name = node.place
     call(engine.required("unlink"), engine.child_path(parent, name))
     engine.nodes.removed(parent, name)

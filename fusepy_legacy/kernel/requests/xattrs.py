@@ -63,7 +63,7 @@ def _call(engine: "Engine", name: str, node: Node, *arguments: Any) -> Any:
     try:
         return engine.call_by_path(name, node, *arguments)
     except OSError as error:
-        if error.errno != errno.ESTALE:
+        if error.errno != errno.ESTALE or engine.path_if_any(node) is not None:
             raise
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from None
 
