@@ -6,6 +6,10 @@ description locks (Linux 3.15) have neither fault: they belong to a descriptor, 
 record locks of other processes. So every lock owner gets one description per file, with all its locks of
 that file on it; closing the description drops them.
 
+It is for reading until the owner's first write lock. A file that is open for writing cannot be executed
+(execve(2), ETXTBSY) nor get a read lease (fcntl(2)), and closing it tells who watches the file that it has
+been written (inotify(7), IN_CLOSE_WRITE), which no reader may cause.
+
 A lock owner is the kernel's number for a process's table of open files: fork makes a new owner, dup and
 threads do not. For an open file description lock of the mount's users it is that of their open file; nobody
 says when it is over but the last close (fs/fuse/file.c sends no unlock), so it is known which owners have
@@ -33,6 +37,7 @@ F_OFD_SETLK = 37
 _FIRST_DELAY = 0.001  # seconds
 _LONGEST_DELAY = 0.02
 _IN_THE_WAY = (errno.EAGAIN, errno.EACCES)  # either, by fcntl(2)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY)
 
 _FileId = Tuple[int, int]
 
@@ -72,15 +77,33 @@ class Lock(NamedTuple):
 class _Holding:
     """What one owner holds on one file: the description that carries the locks, and a record of them.
 
-    `busy` counts the calls that use the descriptor at the moment, so that it is not closed below them.
+    `for_writing` tells whether it was opened for write locks, as far as the file let it. `busy` counts the
+    calls that use the description at the moment, so that it is not closed below them.
     """
 
-    __slots__ = ("descriptor", "locks", "busy")
+    __slots__ = ("descriptor", "for_writing", "locks", "busy")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, for_writing: bool) -> None:
         self.descriptor = descriptor
+        self.for_writing = for_writing
         self.locks: List[Lock] = []
         self.busy = 0
+
+    def replace(self, descriptor: int) -> None:
+        """Go over to another description, for write locks; no lock is ever missing. Raises OSError.
+
+        All locks are read locks until then, which exclude each other on no description. After an error
+        everything is as it was.
+        """
+        try:
+            for lock in self.locks:
+                _fcntl(descriptor, F_OFD_SETLK, lock)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        replaced, self.descriptor = self.descriptor, descriptor
+        self.for_writing = True
+        os.close(replaced)
 
 
 class LockTable:
@@ -127,11 +150,15 @@ class LockTable:
         with self._guard:
             self._note(descriptor, owner, lock)
             holding = self._holdings.get(owner, {}).get(file)
+            for_writing = lock.type == fcntl.F_WRLCK
             if holding is None:
                 if lock.type == fcntl.F_UNLCK:
                     return
-                holding = _Holding(_reopen(descriptor))
+                holding = _Holding(_reopen(descriptor, for_writing), for_writing)
                 self._holdings.setdefault(owner, {})[file] = holding
+            elif for_writing and not holding.for_writing:
+                # Who waits for a lock goes on with the new description: each attempt looks it up.
+                holding.replace(_reopen(descriptor, for_writing))
             holding.busy += 1
         try:
             if wait:
@@ -250,17 +277,19 @@ def _file_id(descriptor: int) -> _FileId:
     return status.st_dev, status.st_ino
 
 
-def _reopen(descriptor: int) -> int:
+def _reopen(descriptor: int, for_writing: bool) -> int:
     """Open the same file anew, for a description of its own.
 
-    Read and write if possible: the owner may take shared and exclusive locks through different opens. The
-    kernel has checked that the open it came through allows the lock.
+    For write locks that is for reading and writing if possible: the owner may take shared locks too. The
+    kernel has checked that the open that a lock came through allows it.
     """
     path = f"/proc/self/fd/{descriptor}"
+    if not for_writing:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY):
+        if error.errno not in _NOT_WRITABLE:
             raise
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     return os.open(path, flags & os.O_ACCMODE | os.O_CLOEXEC)

@@ -4,12 +4,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -278,6 +279,96 @@ def test_other_errors_of_opening_are_handed_on(
     assert not owners[0].table.holds_any()
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_a_read_lock_keeps_nobody_from_executing_the_file(tmp_path: Path, flags: int) -> None:
+    """It is no open for writing, which would be ETXTBSY, through whatever open it came."""
+    program = Path(shutil.copy("/bin/true", str(tmp_path)))
+    descriptor = os.open(str(program), flags)
+    reader = Owner(LockTable(), descriptor, 1)
+    try:
+        reader.set(READ)
+    finally:
+        os.close(descriptor)
+    subprocess.check_call([str(program)])
+    with program.open() as file:
+        reader._replace(descriptor=file.fileno()).set(UNLOCK)
+
+
+def test_read_locks_outlive_the_first_write_lock(
+    owners: List[Owner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each system call of it they are there, and one descriptor has all in the end."""
+    one, two, _ = owners
+    none = len(descriptors())
+    one.set(READ, 0, 10)
+    one.set(READ, 20, 10)
+    system = fcntl.fcntl
+    calls: List[str] = []
+
+    def check() -> None:
+        for start in (0, 20):
+            asked = locks._Flock(WRITE, os.SEEK_SET, start, 10, 0)
+            answer = system(one.descriptor, locks.F_OFD_GETLK, bytes(asked))
+            assert locks._Flock.from_buffer_copy(answer).l_type != UNLOCK
+
+    def checked(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            check()
+            result = call(*arguments)
+            check()
+            calls.append(name)
+            return result
+
+        return run
+
+    with monkeypatch.context() as patch:
+        for module, name in ((os, "open"), (os, "close"), (fcntl, "fcntl")):
+            patch.setattr(module, name, checked(name, getattr(module, name)))
+        one.set(WRITE, 5, 10)
+    assert calls == ["open", "fcntl", "fcntl", "close", "fcntl"]
+    assert len(descriptors()) == none + 1
+    assert two.test(READ, 0, 0) == Lock(WRITE, 5, 10, PIDS[1])
+    assert two.test(WRITE, 0, 5) == Lock(READ, 0, 5, PIDS[1])
+    assert two.test(WRITE, 20, 0) == Lock(READ, 20, 10, PIDS[1])
+
+
+def test_a_first_write_lock_that_fails_leaves_the_read_locks(
+    owners: List[Owner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the file cannot be opened anew, its locks cannot be taken anew, or another owner is in the way."""
+    one, two, _ = owners
+    one.set(READ, 0, 10)
+    one.set(READ, 20, 10)
+    before = len(descriptors())
+    system = fcntl.fcntl
+    calls: List[int] = []
+
+    def refuse_open(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def refuse_second(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        return system(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse_open)
+        with raises_errno(errno.EMFILE):
+            one.set(WRITE, 0, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "fcntl", refuse_second)
+        with raises_errno(errno.ENOLCK):
+            one.set(WRITE, 0, 10)
+    two.set(READ, 0, 10)
+    with raises_errno(errno.EAGAIN, errno.EACCES):
+        one.set(WRITE, 0, 10)
+    two.set(UNLOCK)
+    assert len(descriptors()) == before
+    for start in (0, 20):
+        assert two.test(WRITE, start, 10) == Lock(READ, start, 10, PIDS[1])
+
+
 class Watched(threading.Event):
     """What interrupts a wait, and tells that it has begun: `asleep` is set by then."""
 
@@ -374,6 +465,19 @@ def test_an_owner_that_drops_all_while_it_waits_still_gets_the_lock(owners: List
         two.set(UNLOCK, 20, 10)
         one.set(UNLOCK)
     assert three.test(WRITE) == Lock(WRITE, 0, 10, PIDS[2])
+
+
+def test_who_waits_to_read_gets_it_after_the_owners_first_write_lock(owners: List[Owner]) -> None:
+    """One thread waits for a read lock while another goes over to a description for write locks."""
+    one, two, three = owners
+    one.set(WRITE, 0, 10)
+    two.set(READ, 20, 10)
+    with waiting(two, READ, 0, 10):
+        two.set(WRITE, 40, 10)
+        one.set(UNLOCK)
+    assert three.test(WRITE, 0, 10) == Lock(READ, 0, 10, PIDS[2])
+    assert three.test(WRITE, 20, 10) == Lock(READ, 20, 10, PIDS[2])
+    assert three.test(READ, 0, 0) == Lock(WRITE, 40, 10, PIDS[2])
 
 
 def test_two_waiters_get_it_one_after_the_other(owners: List[Owner]) -> None:

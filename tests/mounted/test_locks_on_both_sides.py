@@ -1,8 +1,11 @@
 """Locks between programs on the mirror and programs on the directory below, in real use."""
 
+import ctypes
 import fcntl
 import os
+import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.mounted.mounting import Sides, passthrough
 
 TRANSACTIONS = 100  # of each process
 PAGE = 4096
+IN_CLOSE_WRITE = 0x8  # sys/inotify.h
 
 
 def writer(database: Path, name: str) -> Callable[[], int]:
@@ -170,3 +174,18 @@ def test_who_waits_for_a_lock_does_not_stop_who_holds_it(
                 take(file, fcntl.LOCK_UN)
             for child in children:
                 assert child.result() == b"in time!!"
+
+
+def test_who_only_reads_and_locks_does_not_write_the_file(sides: Sides) -> None:
+    """A program below the mirror still runs, and nobody who watches it hears that it was written."""
+    program = Path(shutil.copy("/bin/true", str(sides.backing)))
+    libc = ctypes.CDLL(None)
+    with passthrough(sides.backing, sides.mount, "no_kernel_io"):
+        watching = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(watching, "rb", buffering=0) as events:
+            assert libc.inotify_add_watch(watching, os.fsencode(str(program)), IN_CLOSE_WRITE) >= 0
+            with (sides.mount / "true").open("rb") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH)
+                subprocess.check_call([str(program)])
+                fcntl.lockf(file, fcntl.LOCK_UN)
+            assert events.read(4096) is None
