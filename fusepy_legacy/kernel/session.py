@@ -80,6 +80,21 @@ class Session:
             # Unmounting makes requests (what is not written back yet), so the loop must go on.
             threading.Thread(target=self._unmount, name="fuse-unmount", daemon=True).start()
 
+    def exit_if_unused(self) -> bool:
+        """Unmount and let `run` return, unless the mount is in use; tell which.
+
+        Only the kernel knows, as a working directory is a use without a handle. Not for handlers: the
+        unmount makes requests.
+        """
+        if self._mount is None or not self._mount.is_there():
+            return False
+        try:
+            self._mount.unmount(lazy=False)
+        except OSError as error:
+            logger.info("not unmounted: %s", error.strerror)
+            return False
+        return True
+
     def invalidate(self, path: str, data: bool = True) -> bool:
         """Let the kernel drop what it has cached of a file; return false when it knows no such path.
 

@@ -67,7 +67,7 @@ class KeyedView(Passthrough):
             mountopt="idle",
             type="float",
             metavar="MINUTES",
-            help="unmount after so long without a request and without an open file",
+            help="unmount after so long without a request, an open file or a working directory",
         )
 
     def default_config(self) -> str:
@@ -149,9 +149,14 @@ class KeyedView(Passthrough):
                 session = self._session
                 if session is None:
                     return
-                if not len(session.engine.handles):
+                if len(session.engine.handles):
+                    remaining = min(limit, 1.0)
+                else:
                     logger.info("unmounting: not used for %g minutes", self.idle)
-                    self.exit()
-                    return
-                remaining = min(limit, 1.0)
+                    if session.exit_if_unused():
+                        return
+                    self._last_request = (
+                        time.monotonic()
+                    )  # it is in use, maybe as a working directory
+                    remaining = limit
             time.sleep(min(max(remaining, 0.01), _NAP))

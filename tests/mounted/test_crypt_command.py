@@ -184,6 +184,20 @@ def test_a_view_that_nobody_uses_ends(source: Source) -> None:
         assert "not used for" in server.errors
 
 
+def test_a_view_that_is_a_working_directory_goes_on(source: Source) -> None:
+    """It has no handle; the view ends so long after the program has left it."""
+    with source.shown("idle=0.005") as server:
+        before = os.getcwd()
+        os.chdir(str(source.view))
+        try:
+            wait_until(lambda: "not unmounted: " in server.errors, "an attempt to unmount")
+            assert len(os.listdir(".")) == 3
+        finally:
+            os.chdir(before)
+        assert server.wait() == 0
+        assert not is_mounted(source.view)
+
+
 def test_both_views_at_once(source: Source) -> None:
     """The decrypted view over the encrypted one is the source."""
     (source.root / ("n" * 200)).mkdir()
