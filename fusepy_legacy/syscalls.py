@@ -1,7 +1,7 @@
 """System calls that the oldest supported Python has no function for, through libc and ctypes.
 
 Each function takes and returns what its man page says (section 2), raises OSError with the errno and the
-path, and answers ENOSYS where the kernel, or this table for the machine at hand, does not know the call.
+path, and answers ENOSYS where the kernel, libc, or this table for the machine at hand does not know the call.
 ctypes releases the GIL around each call, and keeps errno per thread.
 """
 
@@ -11,7 +11,7 @@ import functools
 import os
 import platform
 import struct
-from typing import Callable, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 RESOLVE_NO_MAGICLINKS = 0x02  # linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
@@ -89,9 +89,9 @@ class _Syscalls:
         self.capabilities = capabilities(("syscall", self.libc))
         set_id = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_uint)
         self.set_id = set_id(("syscall", self.libc))
-        self.utimensat = self.libc.utimensat
+        self.utimensat = self.function("utimensat")
         self.utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
-        self.copy_file_range = self.libc.copy_file_range
+        self.copy_file_range = self.function("copy_file_range")
         self.copy_file_range.restype = ctypes.c_ssize_t
         self.copy_file_range.argtypes = (
             ctypes.c_int,
@@ -101,8 +101,20 @@ class _Syscalls:
             ctypes.c_size_t,
             ctypes.c_uint,
         )
-        self.futimens = self.libc.futimens
+        self.futimens = self.function("futimens")
         self.futimens.argtypes = (ctypes.c_int, ctypes.c_void_p)
+
+    def function(self, name: str) -> Any:
+        """Return a function of libc, or one that fails with ENOSYS where libc is too old to have it.
+
+        glibc has syncfs from 2.14 on, and copy_file_range from 2.27 on (their man pages).
+        """
+
+        def missing(*arguments: object) -> int:
+            ctypes.set_errno(errno.ENOSYS)
+            return -1
+
+        return getattr(self.libc, name, missing)
 
     def number(self, name: str) -> int:
         """Return the number of a call on this machine; ENOSYS where the table has none."""
@@ -265,13 +277,13 @@ def capset_function() -> Callable[[bytes], None]:
 
 def unshare(flags: int) -> None:
     """Give the calling thread its own copy of what CLONE_ flags name (unshare(2))."""
-    if _calls().libc.unshare(flags) < 0:
+    if _calls().function("unshare")(flags) < 0:
         _fail()
 
 
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """Reserve, punch or zero a range of a file (fallocate(2))."""
-    result = _calls().libc.fallocate(
+    result = _calls().function("fallocate")(
         descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)
     )
     if result < 0:
@@ -297,13 +309,15 @@ def copy_file_range(
 
 def syncfs(descriptor: int) -> None:
     """Write back the filesystem that an open file is on (syncfs(2))."""
-    if _calls().libc.syncfs(descriptor) < 0:
+    if _calls().function("syncfs")(descriptor) < 0:
         _fail()
 
 
 def fanotify_init(flags: int, event_flags: int) -> int:
     """Return a descriptor for events (fanotify_init(2)); EINVAL for flags newer than the kernel."""
-    descriptor = _calls().libc.fanotify_init(ctypes.c_uint(flags), ctypes.c_uint(event_flags))
+    descriptor = _calls().function("fanotify_init")(
+        ctypes.c_uint(flags), ctypes.c_uint(event_flags)
+    )
     if descriptor < 0:
         _fail()
     return int(descriptor)
@@ -311,7 +325,7 @@ def fanotify_init(flags: int, event_flags: int) -> int:
 
 def fanotify_mark(descriptor: int, flags: int, mask: int, directory: int) -> None:
     """Say which events of what `directory` stands for are wanted (fanotify_mark(2))."""
-    result = _calls().libc.fanotify_mark(
+    result = _calls().function("fanotify_mark")(
         descriptor, ctypes.c_uint(flags), ctypes.c_uint64(mask), directory, b"."
     )
     if result < 0:
@@ -323,7 +337,7 @@ def open_by_handle_at(mount: int, handle: bytes, flags: int) -> int:
 
     ESTALE: the file is gone.
     """
-    descriptor = _calls().libc.open_by_handle_at(mount, ctypes.c_char_p(handle), flags)
+    descriptor = _calls().function("open_by_handle_at")(mount, ctypes.c_char_p(handle), flags)
     if descriptor < 0:
         _fail()
     return int(descriptor)

@@ -1,0 +1,59 @@
+"""fusepy_legacy.syscalls where libc or the machine is not what it is here."""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator
+
+import pytest
+
+from fusepy_legacy import syscalls
+from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.syscalls import Timestamp
+from tests.errnos import raises_errno
+
+NOW = Timestamp(0, syscalls.UTIME_NOW)
+
+CALLS: Dict[str, Callable[[int], object]] = {
+    "copy_file_range": lambda opened: syscalls.copy_file_range(opened, 0, opened, 10, 1),
+    "fallocate": lambda opened: syscalls.fallocate(opened, 0, 0, 1),
+    "fanotify_init": lambda opened: syscalls.fanotify_init(0, 0),
+    "fanotify_mark": lambda opened: syscalls.fanotify_mark(opened, 0, 0, opened),
+    "futimens": lambda opened: syscalls.futimens(opened, NOW, NOW),
+    "open_by_handle_at": lambda opened: syscalls.open_by_handle_at(opened, bytes(8), 0),
+    "syncfs": syscalls.syncfs,
+    "unshare": lambda opened: syscalls.unshare(0),
+    "utimensat": lambda opened: syscalls.utimensat(f"/proc/self/fd/{opened}", NOW, NOW),
+}
+
+
+@pytest.fixture
+def old_libc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A libc that has none of the functions."""
+
+    class Old(ctypes.CDLL):
+        def __getattr__(self, name: str) -> Any:
+            if name in CALLS:
+                raise AttributeError(f"undefined symbol: {name}")
+            return super().__getattr__(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", Old)
+    syscalls._calls.cache_clear()
+    yield
+    syscalls._calls.cache_clear()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_libc_is_too_old_for_is_enosys(name: str, old_libc: None, tmp_path: Path) -> None:
+    """When it is called; all else works, such as opening beneath a directory."""
+    beneath = Beneath(str(tmp_path))
+    try:
+        opened = beneath.open("/file", os.O_CREAT | os.O_RDWR, 0o600)
+    finally:
+        beneath.close()
+    try:
+        with raises_errno(errno.ENOSYS):
+            CALLS[name](opened)
+    finally:
+        os.close(opened)
