@@ -235,6 +235,28 @@ def test_holes_are_compared_and_counted(tmp_path: Path, run: Run) -> None:
         assert verify().code == 0
 
 
+def test_a_range_that_cannot_be_read_is_not_taken_for_a_hole(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it equals one is then left open: 11."""
+    made = make(tmp_path, {b"f": b""})
+    data = os.urandom(BLOCK_SIZE)
+    sparse_file(made, made.stored[b"f"], 10 * BLOCK_SIZE, data, 5 * BLOCK_SIZE)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "f").write_bytes(b"x" * 5 * BLOCK_SIZE + data + bytes(4 * BLOCK_SIZE))
+    seek = os.lseek
+
+    def fail(descriptor: int, offset: int, whence: int) -> int:
+        if os.path.samestat(os.fstat(descriptor), (plain / "f").stat()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return seek(descriptor, offset, whence)
+
+    monkeypatch.setattr(os, "lseek", fail)
+    outcome = run("verify", "-q", "--passfile", made.passfile, "--against", plain, made.root)
+    assert outcome == (11, b"", ["f: not compared: the plain file: Input/output error"])
+
+
 def test_there_is_a_bar_on_a_terminal_only(made: Made, tmp_path: Path) -> None:
     """With rate and time left; damage is said above it; -q silences the bar, not the damage."""
     made.damage(b"d/big", 9)

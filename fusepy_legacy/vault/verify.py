@@ -168,7 +168,9 @@ def _is_zero(descriptor: int, start: int, end: int) -> bool:
     while start < end:
         try:
             start = os.lseek(descriptor, start, os.SEEK_DATA)
-        except OSError:  # ENXIO: a hole up to the end (lseek(2))
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a hole up to the end (lseek(2))
+                raise
             return True
         data = read_fully(descriptor, max(min(end - start, _PIECE), 0), start)
         if data.count(0) != len(data):
