@@ -237,6 +237,10 @@ class Beneath:
     @staticmethod
     def _openat2(directory: int, relative: str, flags: int, mode: int) -> int:
         mode = stat.S_IMODE(mode) if flags & (os.O_CREAT | TMPFILE_BIT) else 0
+        if not flags & os.O_PATH:
+            # For files over 2 GiB. libc's open adds it; openat2(2) does so on 64-bit machines only
+            # (fs/open.c), for which os has 0 (bits/fcntl.h).
+            flags |= os.O_LARGEFILE
         attempts = 0
         while True:
             attempts += 1

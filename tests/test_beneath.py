@@ -348,6 +348,27 @@ def test_open_ignores_flags_that_are_the_kernels_own(
     assert read_descriptor(descriptor) == INSIDE
 
 
+def test_large_files_can_be_opened_on_every_machine(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32-bit kernels want O_LARGEFILE from openat2 for files over 2 GiB, and refuse it beside O_PATH."""
+    large = 0o100000  # asm-generic/fcntl.h
+    opened: List[int] = []
+
+    def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+        opened.append(flags)
+        return os.open(path, flags & ~large, mode, dir_fd=directory)
+
+    monkeypatch.setattr(os, "O_LARGEFILE", large)
+    monkeypatch.setattr(syscalls, "openat2", openat2)
+    beneath = Beneath(str(root))
+    os.close(beneath.open("/a/b/c/secret", os.O_RDONLY))
+    assert opened.pop() & large
+    os.close(beneath.open("/a/b/c/secret", os.O_PATH))
+    assert [flags for flags in opened if flags & large] == []
+    beneath.close()
+
+
 @pytest.mark.parametrize("path", ["/file", "/a/file"])
 def test_open_keeps_the_flags_that_mean_something(beneath: Beneath, root: Path, path: str) -> None:
     """O_APPEND, O_EXCL, O_TRUNC, O_DSYNC do what they do; close-on-exec is always set."""
