@@ -173,10 +173,18 @@ def renameat2(old_directory: int, old: str, new_directory: int, new: str, flags:
         _fail(old)
 
 
-def _timespecs(atime: "Timestamp", mtime: "Timestamp") -> "ctypes.Array[_Timespec]":
-    return (_Timespec * 2)(
-        _Timespec(atime.tv_sec, atime.tv_nsec), _Timespec(mtime.tv_sec, mtime.tv_nsec)
-    )
+def _timespecs(
+    atime: "Timestamp", mtime: "Timestamp", path: Optional[str] = None
+) -> "ctypes.Array[_Timespec]":
+    return (_Timespec * 2)(_timespec(atime, path), _timespec(mtime, path))
+
+
+def _timespec(time: "Timestamp", path: Optional[str]) -> _Timespec:
+    """Return a time as libc takes it; EOVERFLOW where a long is too short, as it is after 2038 on i686."""
+    timespec = _Timespec(time.tv_sec, time.tv_nsec)
+    if timespec.tv_sec != time.tv_sec:  # ctypes has cut it off
+        raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW), path)
+    return timespec
 
 
 class Timestamp(NamedTuple):
@@ -188,7 +196,8 @@ class Timestamp(NamedTuple):
 
 def utimensat(path: str, atime: Timestamp, mtime: Timestamp) -> None:
     """Set the times of the file that a path leads to (utimensat(2))."""
-    if _calls().utimensat(_AT_FDCWD, os.fsencode(path), _timespecs(atime, mtime), 0) < 0:
+    times = _timespecs(atime, mtime, path)
+    if _calls().utimensat(_AT_FDCWD, os.fsencode(path), times, 0) < 0:
         _fail(path)
 
 

@@ -57,3 +57,27 @@ def test_what_libc_is_too_old_for_is_enosys(name: str, old_libc: None, tmp_path:
             CALLS[name](opened)
     finally:
         os.close(opened)
+
+
+class _ShortTimespec(ctypes.Structure):
+    """That of a 32-bit machine."""
+
+    _fields_ = (("tv_sec", ctypes.c_int32), ("tv_nsec", ctypes.c_int32))
+
+
+@pytest.mark.parametrize("seconds", [1 << 31, -(1 << 31) - 1, 1 << 32])
+def test_a_time_that_libc_cannot_say_is_refused(
+    seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a long has 32 bits; it does not become another time."""
+    monkeypatch.setattr(syscalls, "_Timespec", _ShortTimespec)
+    fits, too_much = Timestamp((1 << 31) - 1, 0), Timestamp(seconds, 0)
+    syscalls._timespecs(fits, Timestamp(-(1 << 31), syscalls.UTIME_OMIT))
+    with (tmp_path / "file").open("w") as file:
+        before = os.fstat(file.fileno())
+        for times in ((too_much, fits), (fits, too_much)):
+            with raises_errno(errno.EOVERFLOW):
+                syscalls.futimens(file.fileno(), *times)
+            with raises_errno(errno.EOVERFLOW):
+                syscalls.utimensat(file.name, *times)
+        assert os.fstat(file.fileno()) == before
