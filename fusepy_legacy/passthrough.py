@@ -10,7 +10,8 @@ import fcntl
 import os
 import select
 import stat
-from typing import Any, Iterator, List, Optional, Union
+import struct
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Held
@@ -22,17 +23,24 @@ from fusepy_legacy.locks import Lock, LockTable, wait_for
 from fusepy_legacy.root import Root
 from fusepy_legacy.rooted import Rooted
 
-# asm-generic/ioctl.h and linux/fs.h: what lsattr and chattr ask for, and how many bytes are returned. The
-# kernel makes FSGETXATTR of the looking that goes before a change (fs/file_attr.c).
-_FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR = 0x40086602, 0x401C5820
-_FS_IOC_GETFLAGS, _FS_IOC_GETVERSION, _FS_IOC_FSGETXATTR = 0x80086601, 0x80087601, 0x801C581F
-_INODE_FLAGS = {
-    _FS_IOC_GETFLAGS: 8,
-    _FS_IOC_SETFLAGS: 0,
-    _FS_IOC_GETVERSION: 8,
-    _FS_IOC_FSGETXATTR: 28,
-    _FS_IOC_FSSETXATTR: 0,
-}
+
+def _inode_flags(*longs: int) -> Dict[int, int]:
+    """Return what lsattr and chattr ask for, and how many bytes are returned, for these sizes of a long.
+
+    asm-generic/ioctl.h and linux/fs.h. The kernel makes FSGETXATTR of the looking that goes before a change
+    (fs/file_attr.c).
+    """
+    numbers = {0x801C581F: 28, 0x401C5820: 0}  # FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR
+    for long in longs:
+        size = long << 16
+        numbers[0x80006601 | size] = long  # FS_IOC_GETFLAGS
+        numbers[0x40006602 | size] = 0  # FS_IOC_SETFLAGS
+        numbers[0x80007601 | size] = long  # FS_IOC_GETVERSION
+    return numbers
+
+
+# The kernel asks with its own long, which has 64 bits for 32-bit programs, too, on a 64-bit machine.
+_INODE_FLAGS = _inode_flags(8, struct.calcsize("l"))
 
 _UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
 

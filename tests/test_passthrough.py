@@ -3,11 +3,13 @@
 import errno
 import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
 
+from fusepy_legacy import passthrough
 from fusepy_legacy.identity import Caller
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.passthrough import Passthrough, PassthroughFile
@@ -101,3 +103,14 @@ def test_inode_flags_of_what_is_read_only(mirror: Passthrough, tmp_path: Path) -
         mirror.ioctl("/file", SETFLAGS, bytes(8), 0)
     with raises_errno(errno.ENOTTY):
         mirror.ioctl("/file", 1, None, 0)
+
+
+def test_the_numbers_of_inode_flags_have_the_size_of_a_long() -> None:
+    """As linux/fs.h has them, FS_IOC_ and FS_IOC32_: 64 bits wide on 64-bit kernels, 32 on others."""
+    attributes = {0x801C581F: 28, 0x401C5820: 0}
+    wide = {GETFLAGS: 8, SETFLAGS: 0, 0x80087601: 8, **attributes}
+    assert passthrough._inode_flags(8) == wide
+    narrow = {0x80046601: 4, 0x40046602: 0, 0x80047601: 4, **attributes}
+    assert passthrough._inode_flags(4) == narrow
+    own = wide if struct.calcsize("l") == 8 else {**wide, **narrow}
+    assert own == passthrough._INODE_FLAGS
