@@ -104,17 +104,20 @@ class _Syscalls:
         self.futimens = self.function("futimens")
         self.futimens.argtypes = (ctypes.c_int, ctypes.c_void_p)
 
-    def function(self, name: str) -> Any:
-        """Return a function of libc, or one that fails with ENOSYS where libc is too old to have it.
+    def function(self, *names: str) -> Any:
+        """Return the first of these functions that libc has; for none, one that fails with ENOSYS.
 
         glibc has syncfs from 2.14 on, and copy_file_range from 2.27 on (their man pages).
         """
+        for name in names:
+            if hasattr(self.libc, name):
+                return getattr(self.libc, name)
 
         def missing(*arguments: object) -> int:
             ctypes.set_errno(errno.ENOSYS)
             return -1
 
-        return getattr(self.libc, name, missing)
+        return missing
 
     def number(self, name: str) -> int:
         """Return the number of a call on this machine; ENOSYS where the table has none."""
@@ -292,9 +295,9 @@ def unshare(flags: int) -> None:
 
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """Reserve, punch or zero a range of a file (fallocate(2))."""
-    result = _calls().function("fallocate")(
-        descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)
-    )
+    # In glibc for 32-bit machines, off_t has 32 bits without the 64 (bits/fcntl-linux.h); musl has one only.
+    function = _calls().function("fallocate64", "fallocate")
+    result = function(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length))
     if result < 0:
         _fail()
 

@@ -28,25 +28,31 @@ CALLS: Dict[str, Callable[[int], object]] = {
 }
 
 
+Forget = Callable[..., None]
+
+
 @pytest.fixture
-def old_libc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A libc that has none of the functions."""
+def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forget]:
+    """Let libc be one that does not have these functions."""
 
-    class Old(ctypes.CDLL):
-        def __getattr__(self, name: str) -> Any:
-            if name in CALLS:
-                raise AttributeError(f"undefined symbol: {name}")
-            return super().__getattr__(name)
+    def forget(*names: str) -> None:
+        class Old(ctypes.CDLL):
+            def __getattr__(self, name: str) -> Any:
+                if name in names:
+                    raise AttributeError(f"undefined symbol: {name}")
+                return super().__getattr__(name)
 
-    monkeypatch.setattr(ctypes, "CDLL", Old)
-    syscalls._calls.cache_clear()
-    yield
+        monkeypatch.setattr(ctypes, "CDLL", Old)
+        syscalls._calls.cache_clear()
+
+    yield forget
     syscalls._calls.cache_clear()
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_libc_is_too_old_for_is_enosys(name: str, old_libc: None, tmp_path: Path) -> None:
+def test_what_libc_is_too_old_for_is_enosys(name: str, forget: Forget, tmp_path: Path) -> None:
     """When it is called; all else works, such as opening beneath a directory."""
+    forget("fallocate64", *CALLS)
     beneath = Beneath(str(tmp_path))
     try:
         opened = beneath.open("/file", os.O_CREAT | os.O_RDWR, 0o600)
@@ -57,6 +63,15 @@ def test_what_libc_is_too_old_for_is_enosys(name: str, old_libc: None, tmp_path:
             CALLS[name](opened)
     finally:
         os.close(opened)
+
+
+@pytest.mark.parametrize("missing", ["fallocate", "fallocate64"])
+def test_fallocate_is_the_one_with_64_bits(missing: str, forget: Forget, tmp_path: Path) -> None:
+    """glibc calls it fallocate64 on every machine, and musl fallocate."""
+    forget(missing)
+    with (tmp_path / "file").open("w") as file:
+        syscalls.fallocate(file.fileno(), 0, 0, 10)
+        assert os.fstat(file.fileno()).st_size == 10
 
 
 class _ShortTimespec(ctypes.Structure):
