@@ -285,7 +285,7 @@ class Root(Beneath):
 
     def _confirmed(self, parent: Parent, path: str) -> Parent:
         """Return the parent; raise ESTALE if it is not the directory that is meant."""
-        if isinstance(path, Meant) and path.directory is not None:
+        if isinstance(path, Meant):
             try:
                 self._compare_directory(path, parent)
             except BaseException:
@@ -298,9 +298,14 @@ class Root(Beneath):
 
         In a sticky one it also depends on whose a file is whether the caller may take its name away.
         """
-        if path.directory is None or parent.name == ".":  # "." is a directory that the mount covers
+        if parent.name == ".":  # a directory that the mount covers
             return
-        directory = self._compare(path, path.directory, parent.descriptor)
+        if path.directory is not None:
+            directory = self._compare(path, path.directory, parent.descriptor)
+        elif path.file is not None:
+            directory = os.fstat(parent.descriptor)  # the top
+        else:
+            return
         if path.file is not None and directory.st_mode & stat.S_ISVTX:
             status = os.stat(parent.name, dir_fd=parent.descriptor, follow_symlinks=False)
             if status.st_dev == self.device:

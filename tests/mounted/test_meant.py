@@ -26,13 +26,16 @@ class Place(NamedTuple):
     backing: Path
 
 
-@pytest.fixture(params=["root", "roots"])
+@pytest.fixture(params=["top", "root", "roots"])
 def place(request: pytest.FixtureRequest, sides: Sides, tmp_path: Path) -> Iterator[Place]:
-    """A mirror of one directory, or of several, whose kernel believes what it has seen."""
+    """The top of a mirror or below it, or in one of several roots; the kernel believes what it has seen."""
     home = sides.backing / "home"
     home.mkdir()
     os.chown(str(home), *USER[:2])
-    if request.param == "root":
+    if request.param == "top":
+        with passthrough(home, sides.mount, *BELIEVING):
+            yield Place(sides.mount, home)
+    elif request.param == "root":
         with passthrough(sides.backing, sides.mount, *BELIEVING):
             yield Place(sides.mount / "home", home)
     else:
