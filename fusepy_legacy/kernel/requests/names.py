@@ -1,6 +1,5 @@
 """Requests about names: LOOKUP and FORGET, and what makes, moves and removes names."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -25,9 +24,10 @@ def lookup(engine: "Engine", parent: Node, name: str) -> bytes:
     if name in (".", ".."):
         return _lookup_by_handle(engine, parent, name)
     for _ in range(_TRIES):
-        with contextlib.suppress(Moved):
+        try:
             return _lookup(engine, parent, name, parent.renames)
-        engine.nodes.settle()
+        except Moved:
+            engine.nodes.settle()
     return _lookup(engine, parent, name, None)
 
 
