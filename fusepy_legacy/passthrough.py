@@ -42,6 +42,7 @@ def _inode_flags(*longs: int) -> Dict[int, int]:
 # The kernel asks with its own long, which has 64 bits for 32-bit programs, too, on a 64-bit machine.
 _INODE_FLAGS = _inode_flags(8, struct.calcsize("l"))
 
+_RWF_NOAPPEND = 0x20  # linux/fs.h, Linux 6.9
 _UNCHANGED = 0xFFFFFFFF  # chown(2): an id of -1 is left as it is
 
 
@@ -110,6 +111,13 @@ class PassthroughFile(_Opened):
 
     def _write_at(self, data: bytes, offset: int) -> int:
         """Write at the offset in spite of O_APPEND, which would put it at the end (pwrite(2), BUGS)."""
+        if hasattr(os, "pwritev"):  # Python 3.7
+            try:
+                return os.pwritev(self.fd, [data], offset, _RWF_NOAPPEND)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+        # Not for who may not write to the file by its mode, as its creator might.
         descriptor = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             return os.pwrite(descriptor, data, offset)

@@ -58,6 +58,26 @@ def test_what_is_written_after_o_append_goes_to_the_end(
     assert (tmp_path / "file").read_bytes() == b"abcX"
 
 
+def test_what_stays_where_it_was_needs_no_further_right(
+    mirror: Passthrough,
+    tmp_path: Path,
+    at_offset: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has created a file that nobody may write to by its mode has it open all the same."""
+    file = opened(mirror, os.O_RDWR | os.O_APPEND)
+    try:
+        os.pwritev(file.fd, [b"a"], 0, 0x20)  # RWF_NOAPPEND, Linux 6.9
+    except (AttributeError, OSError):
+        pytest.skip("this Python or this kernel has to open the file again")
+    at_offset(True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *arguments: pytest.fail("it was opened again"))
+        assert file.write(b"X", 0) == 1
+    file.release(0)
+    assert (tmp_path / "file").read_bytes() == b"Xbc"
+
+
 def test_what_was_changed_through_mmap_stays_where_it_was(
     mirror: Passthrough, tmp_path: Path, at_offset: Callable[[bool], None]
 ) -> None:

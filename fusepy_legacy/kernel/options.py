@@ -75,7 +75,7 @@ OPTIONS: Sequence[Option] = (
     Option("kernel_cache", None, _ENGINE, "keep cached data from one open to the next"),
     Option("auto_cache", None, _ENGINE, "keep cached data until size or mtime change"),
     Option("noauto_cache", None, _ENGINE, "empty the cache at each open (the default)"),
-    Option("noforget", None, _ENGINE, "never forget a name's node"),
+    Option("noforget", None, _ENGINE, "never forget a name's node; for export by NFS"),
     Option("remember", "SECONDS", _ENGINE, "like noforget, with any number but 0"),
     # What happens to an open file that is unlinked.
     Option(
@@ -143,7 +143,7 @@ OPTIONS: Sequence[Option] = (
     Option("async", None, _FLAG, "write asynchronously (the default)"),
     Option("dirsync", None, _FLAG, "change directories synchronously"),
     Option("atime", None, _FLAG, "update access times"),
-    Option("noatime", None, _FLAG, "do not update access times"),
+    Option("noatime", None, _FLAG, "for the mount alone; below, reading updates them as ever"),
     # fstab(5) hands these on to the mount helper, which has nothing to do for them.
     Option("auto", None, _FSTAB, "for mount -a"),
     Option("noauto", None, _FSTAB, "for mount -a"),
