@@ -155,8 +155,7 @@ class KeyedView(Passthrough):
                     logger.info("unmounting: not used for %g minutes", self.idle)
                     if session.exit_if_unused():
                         return
-                    self._last_request = (
-                        time.monotonic()
-                    )  # it is in use, maybe as a working directory
+                    # It is in use, maybe as a working directory.
+                    self._last_request = time.monotonic()
                     remaining = limit
             time.sleep(min(max(remaining, 0.01), _NAP))
