@@ -1,5 +1,6 @@
 """The decrypted view's handlers, called without a mount: names, directories, and who dies in between."""
 
+import errno
 import fcntl
 import inspect
 import os
@@ -7,7 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, FrozenSet, Iterator, List, Set, Tuple
+from typing import Any, Callable, FrozenSet, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -24,6 +25,7 @@ from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
 from tests.children import in_child
+from tests.errnos import raises_errno
 
 LONG = "l" * 200
 LONGER = "m" * 255
@@ -513,6 +515,38 @@ def test_what_has_lost_its_name_is_reported(tree: Tree, caplog: pytest.LogCaptur
     assert tree.list() == ["file"]
     for name in ("not base64!", "QUJD", "gocryptfs.longname.AAAA"):
         assert f"{name} has lost its name" in caplog.text
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("target")])
+def test_a_companion_that_is_no_file_names_nothing(
+    tree: Tree, make: Callable[[Path], None]
+) -> None:
+    """What has it is not listed, and keeps nothing else from being listed."""
+    tree.write("/file")
+    (tree.root / "gocryptfs.longname.AAAA").write_bytes(b"")
+    make(tree.root / "gocryptfs.longname.AAAA.name")
+    (tree.root / "gocryptfs.longname.".ljust(255, "A")).write_bytes(b"")
+    assert tree.list() == ["file"]
+
+
+def test_a_companion_that_cannot_be_read_fails_the_listing(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too few descriptors, say: without its file, `rsync --delete` would take it for gone."""
+    tree.write("/file")
+    tree.write("/" + LONG)
+    real = os.open
+
+    def scarce(path: str, *arguments: Any, **named: Any) -> int:
+        if path.endswith(".name"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", scarce)
+        with raises_errno(errno.EMFILE):
+            tree.list()
+    assert tree.list() == ["file", LONG]
 
 
 def test_a_listing_decrypts_its_names_together(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

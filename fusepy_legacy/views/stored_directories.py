@@ -25,6 +25,15 @@ _LONG = os.fsdecode(LONG_NAME_PREFIX)
 _REMOVED_IV = IV_NAME + ".rmdir."
 _REFERENCE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# open(2), read(2): what is missing, a symlink, a directory, a socket or a device holds no name.
+_NO_COMPANION = (
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ENODEV,
+)
 
 
 class PlainNames:
@@ -49,7 +58,10 @@ class PlainNames:
 
 
 class EncryptedNames(PlainNames):
-    """The names in an open directory under an IV. What does not decrypt is logged, and not seen."""
+    """The names in an open directory under an IV. What does not decrypt is logged, and not seen.
+
+    An error that says nothing about the name is raised: `rsync --delete` takes what is not listed for gone.
+    """
 
     def __init__(self, names: StoredNames, iv: bytes, descriptor: int, hidden: str = "") -> None:
         super().__init__(hidden)
@@ -58,7 +70,7 @@ class EncryptedNames(PlainNames):
         self._descriptor = descriptor
 
     def plain(self, stored: str) -> Optional[str]:
-        """Return the plain name of an entry, None for what is not to be seen."""
+        """Return the plain name of an entry, None for what is not to be seen; OSError if it cannot be had."""
         if stored in (".", ".."):
             return stored
         if stored == self._hidden or _is_internal(stored):
@@ -69,6 +81,8 @@ class EncryptedNames(PlainNames):
                 return self._names.plain_of_long(stored, self._iv, companion)
             return self._names.plain(stored, self._iv)
         except (CryptError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_COMPANION:
+                raise
             logger.warning("%s has lost its name: %s", stored, error)
             return None
 
