@@ -482,6 +482,51 @@ def test_a_hole_that_has_no_room_stays_one(
     assert file.plaintext() == (bytes(offset) + b"n" * done).ljust(10 * BLOCK_SIZE, b"\0")
 
 
+@pytest.mark.parametrize("offset", [0, 1, 4 * BLOCK_SIZE, 9 * BLOCK_SIZE, 9 * BLOCK_SIZE + 100])
+def test_a_page_without_room_for_all_of_it_costs_no_block(
+    opened: Opened, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block at the end of the room is written, though the filesystem fails the page it ends in."""
+    before = b"b" * 10 * BLOCK_SIZE
+    opened.content.write(before, 0)
+    room, page = len(opened.encrypted), 4096
+    pwrite = os.pwrite
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        end = offset + len(data)
+        if end > room:
+            end = room // page * page
+        if end <= offset:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data[: end - offset], offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    done = opened.content.write(b"n" * 15 * BLOCK_SIZE, offset)
+    assert done == len(before) - offset
+    assert opened.plaintext() == before[:offset] + b"n" * done
+
+
+@pytest.mark.parametrize("offset", [0, 1, BLOCK_SIZE])
+@pytest.mark.parametrize("torn", [20, 3000, 10000, 45056])
+def test_a_disk_that_fails_once_costs_no_block(
+    opened: Opened, offset: int, torn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that ends in a block, and then fails, leaves each block as it was or new."""
+    before = b"b" * 100000
+    opened.content.write(before, 0)
+    pwrite, failures = os.pwrite, iter((False, True))
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        if next(failures, False):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pwrite(descriptor, data[:torn], offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    done = opened.content.write(b"n" * 90000, offset)
+    assert done >= torn - HEADER_SIZE - offset % BLOCK_SIZE
+    assert opened.plaintext() == before[:offset] + b"n" * done + before[offset + done :]
+
+
 @pytest.mark.parametrize("room", [0, 4096 + 32])
 def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened, room: int) -> None:
     """Writing and extending far behind the end fail, and the old end is still there."""

@@ -9,7 +9,8 @@ not authenticate, and reads once more under the lock. So a read sees each block 
 
 Whole blocks are never read to be written, but for a short last one that is to grow. A write that fails
 half-way (a full disk) leaves no torn block behind: what follows the last whole block is as it was, or cut
-off.
+off. Only a full filesystem that writes elsewhere what it replaces, as btrfs does, may let a torn block be
+neither finished nor put back.
 """
 
 import errno
@@ -254,34 +255,36 @@ class ContentFile:
     def _put(self, state: _State, first: int, plaintext: bytes, old: Dict[int, bytes]) -> int:
         """Encrypt and write blocks; return how much of the plaintext is on the disk.
 
-        On a full disk that is whole blocks, or the error is raised for none. The block that was torn
-        gets back what `old` has of it.
+        On a full disk that is whole blocks, or the error is raised for none.
         """
-        data = self._cipher.encrypt_blocks(plaintext, first, state.file_id)
+        data = memoryview(self._cipher.encrypt_blocks(plaintext, first, state.file_id))
         start = self._cipher.block_offset(first)
         if not state.has_header:
             header = pack_header(state.file_id)
             if first == 0:
-                start, data = 0, header + data
+                start, data = 0, memoryview(header + data)
             else:
                 os.pwrite(self.descriptor, header, 0)
-        done = 0
-        try:
-            while done < len(data):
-                done += os.pwrite(self.descriptor, memoryview(data)[done:], start + done)
-        except OSError:
-            end = start + done
-            whole = max(end - HEADER_SIZE, 0) // self._cipher.encrypted_block_size
-            self._mend(state, max(whole, first), end, whole > first, old)
-            if whole <= first:
-                raise
-            return (whole - first) * BLOCK_SIZE
-        return len(plaintext)
+        done, error = _write_fully(self.descriptor, data, start)
+        if error is None:
+            return len(plaintext)
+        # A filesystem fails a whole folio when there is no room for a part of it (mm/filemap.c,
+        # generic_perform_write). The torn block may end in one, and have had all its room before.
+        size = self._cipher.encrypted_block_size
+        torn = max((start + done - HEADER_SIZE) // size, first)
+        block_end = self._cipher.block_offset(torn + 1) - start
+        more, still = _write_fully(self.descriptor, data[done:block_end], start + done)
+        if still is None:
+            return min((torn + 1 - first) * BLOCK_SIZE, len(plaintext))
+        self._mend(state, torn, start + done + more, torn > first, old)
+        if torn == first:
+            raise error
+        return (torn - first) * BLOCK_SIZE
 
     def _mend(self, state: _State, torn: int, end: int, some: bool, old: Dict[int, bytes]) -> None:
         """Undo what a failed write, which got to `end`, has done to block `torn` and behind it.
 
-        A block that is not in `old` had all its room already, unless it was a hole: that it is again.
+        A block that is not in `old`, and cannot be written to its end, was a hole: that it is again.
         """
         start = self._cipher.block_offset(torn)
         with suppress(OSError):
@@ -330,3 +333,14 @@ class ContentFile:
             old: Dict[int, bytes] = {}
             self._put(state, block, self._old(state, block, old)[:used], old)
         os.ftruncate(self.descriptor, self._cipher.encrypted_size(size))
+
+
+def _write_fully(descriptor: int, data: memoryview, offset: int) -> Tuple[int, Optional[OSError]]:
+    """Write as much as can be; return how much that was, and the error that kept the rest from it."""
+    done = 0
+    try:
+        while done < len(data):
+            done += os.pwrite(descriptor, data[done:], offset + done)
+    except OSError as error:
+        return done, error
+    return done, None
