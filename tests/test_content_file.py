@@ -32,6 +32,7 @@ from fusepy_legacy.views.content_file import (
     Inodes,
 )
 from tests.children import in_child
+from tests.errnos import raises_errno
 
 # How many steps the comparison with a plain file takes; 100,000 are about seven minutes.
 STEPS = int(os.environ.get("FUSEPY_LEGACY_STEPS", "1500"))
@@ -525,6 +526,36 @@ def test_a_disk_that_fails_once_costs_no_block(
     done = opened.content.write(b"n" * 90000, offset)
     assert done >= torn - HEADER_SIZE - offset % BLOCK_SIZE
     assert opened.plaintext() == before[:offset] + b"n" * done + before[offset + done :]
+
+
+@pytest.mark.parametrize("offset", [0, 100, 2 * BLOCK_SIZE])
+@pytest.mark.parametrize("mode", [FALLOC_PUNCH_HOLE | 1, FALLOC_ZERO_RANGE])
+def test_zeroing_that_fails_tears_no_block(
+    opened: Opened, offset: int, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block is as it was, or zero, though the filesystem has zeroed some pages and parts of pages."""
+    before = os.urandom(10 * BLOCK_SIZE + 100)
+    opened.content.write(before, 0)
+
+    def fail(descriptor: int, mode: int, offset: int, length: int) -> None:
+        end = offset + length
+        for start, size in ((offset, 50), (16384, 4096), (end - 50, 50)):
+            os.pwrite(descriptor, bytes(size), start)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fusepy_legacy.syscalls.fallocate", fail)
+    with raises_errno(errno.ENOSPC):
+        opened.content.zero(offset, 7 * BLOCK_SIZE, mode)
+    monkeypatch.undo()
+    after = opened.plaintext()
+    assert len(after) == len(before)
+    kept = 0
+    for start in range(0, len(before), BLOCK_SIZE):
+        block = after[start : start + BLOCK_SIZE]
+        same = block == before[start : start + BLOCK_SIZE]
+        assert same or (not any(block) and offset <= start < offset + 7 * BLOCK_SIZE)
+        kept += same
+    assert kept >= 7
 
 
 @pytest.mark.parametrize("room", [0, 4096 + 32])

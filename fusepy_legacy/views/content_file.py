@@ -9,8 +9,8 @@ not authenticate, and reads once more under the lock. So a read sees each block 
 
 Whole blocks are never read to be written, but for a short last one that is to grow. A write that fails
 half-way (a full disk) leaves no torn block behind: what follows the last whole block is as it was, or cut
-off. Only a full filesystem that writes elsewhere what it replaces, as btrfs does, may let a torn block be
-neither finished nor put back.
+off. Only a full filesystem that writes elsewhere what it replaces, as btrfs does, may refuse to finish, to
+put back and to cut off.
 """
 
 import errno
@@ -156,16 +156,17 @@ class ContentFile:
                 self._grow(state, offset + length)
 
     def zero(self, offset: int, length: int, mode: int) -> None:
-        """Make a range zero: whole blocks as holes, by fallocate(2) with `mode` and KEEP_SIZE."""
+        """Make a range zero: whole blocks as holes, by fallocate(2) with `mode` and KEEP_SIZE.
+
+        Where that fails each block is as it was, or zero.
+        """
         with self._lock:
             state = self._state()
             end = min(offset + length, state.size)
             if offset < end:
                 first, stop = -(-offset // BLOCK_SIZE), end // BLOCK_SIZE
                 if first < stop:
-                    start = self._cipher.block_offset(first)
-                    room = self._cipher.block_offset(stop) - start
-                    syscalls.fallocate(self.descriptor, mode | FALLOC_KEEP_SIZE, start, room)
+                    self._zero_blocks(state, first, stop, mode | FALLOC_KEEP_SIZE)
                     self._write(state, bytes(first * BLOCK_SIZE - offset), offset)
                     self._write(state, bytes(end - stop * BLOCK_SIZE), stop * BLOCK_SIZE)
                 else:
@@ -186,7 +187,7 @@ class ContentFile:
             block = offset // BLOCK_SIZE
             while True:
                 data = self._next_data(self._cipher.block_offset(block), state)
-                first = max(block, (data - HEADER_SIZE) // self._cipher.encrypted_block_size)
+                first = max(block, self._block_at(data))
                 if whence == os.SEEK_DATA:
                     found = max(offset, first * BLOCK_SIZE)
                     if found >= state.size:
@@ -206,6 +207,9 @@ class ContentFile:
             if error.errno != errno.ENXIO:
                 raise
             return state.encrypted_size  # its last block is whole, and in the hole
+
+    def _block_at(self, offset: int) -> int:
+        return (offset - HEADER_SIZE) // self._cipher.encrypted_block_size
 
     # With the lock held.
 
@@ -270,8 +274,7 @@ class ContentFile:
             return len(plaintext)
         # A filesystem fails a whole folio when there is no room for a part of it (mm/filemap.c,
         # generic_perform_write). The torn block may end in one, and have had all its room before.
-        size = self._cipher.encrypted_block_size
-        torn = max((start + done - HEADER_SIZE) // size, first)
+        torn = max(self._block_at(start + done), first)
         block_end = self._cipher.block_offset(torn + 1) - start
         more, still = _write_fully(self.descriptor, data[done:block_end], start + done)
         if still is None:
@@ -292,6 +295,35 @@ class ContentFile:
         size = max(state.encrypted_size, start if some else 0)
         if os.fstat(self.descriptor).st_size > size:
             os.ftruncate(self.descriptor, size)
+
+    def _zero_blocks(self, state: _State, first: int, stop: int, mode: int) -> None:
+        """Make whole blocks holes.
+
+        A full disk is noticed when the pages at both ends are zero already (fs/ext4/extents.c,
+        ext4_zero_range), and perhaps some in between: what became zero in part then does so as a whole.
+        """
+        start, end = self._cipher.block_offset(first), self._cipher.block_offset(stop)
+        try:
+            syscalls.fallocate(self.descriptor, mode, start, end - start)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                self._zero_damaged(state, first, stop)
+            raise
+
+    def _zero_damaged(self, state: _State, first: int, stop: int) -> None:
+        zeros = bytes(self._cipher.encrypted_block_size)
+        block = first
+        while True:
+            data = self._next_data(self._cipher.block_offset(block), state)
+            block = max(block, self._block_at(data))
+            if block >= stop:
+                return
+            with suppress(OSError):
+                try:
+                    self._old(state, block, {})
+                except BlockError:
+                    os.pwrite(self.descriptor, zeros, self._cipher.block_offset(block))
+            block += 1
 
     @contextmanager
     def _last_block_filled(self, state: _State) -> Iterator[_State]:
