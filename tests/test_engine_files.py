@@ -402,6 +402,15 @@ def test_other_changes_of_data_clear_privileges_too(opcode: int, uid: int, clear
     assert (("chmod", "/file", 0o100755) in kernel.calls()) is clears
 
 
+def test_lseek_knows_nothing_of_what_the_kernel_keeps() -> None:
+    """With the writeback cache the handler is not asked: there may be data where it has a hole."""
+    opened = Opened(lseek=1 << 41)
+    opened.kernel.engine.agreement = Agreement(45, 1 << 16, 4096)  # FUSE_WRITEBACK_CACHE
+    fields = u64(opened.fh) + u64(0) + u32(os.SEEK_HOLE) + u32(0)
+    assert opened.sends(46, fields) == reply(error=-errno.ENOSYS)
+    assert opened.calls() == []
+
+
 def test_lseek_finds_holes() -> None:
     """SEEK_HOLE and SEEK_DATA; the handler returns the offset."""
     opened = Opened(lseek=1 << 41)

@@ -58,6 +58,20 @@ def test_the_writeback_cache(engine: str, sides: Sides) -> None:
     assert (sides.backing / "file").read_bytes() == b"a" * 100 + b"bbb" + b"a" * 4897 + b"c"
 
 
+def test_what_the_writeback_cache_holds_is_data(engine: str, sides: Sides) -> None:
+    """Whoever copies a file by SEEK_DATA misses nothing that the kernel has not written out yet."""
+    with passthrough(sides.backing, sides.mount, "writeback_cache", engine=engine):
+        descriptor = os.open(str(sides.mount / "file"), os.O_RDWR | os.O_CREAT)
+        try:
+            os.ftruncate(descriptor, 1 << 20)
+            os.fsync(descriptor)
+            os.pwrite(descriptor, b"data", 300000)
+            assert os.lseek(descriptor, 100000, os.SEEK_DATA) <= 300000
+            assert os.lseek(descriptor, 300000, os.SEEK_HOLE) >= 300004
+        finally:
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize("option", ["no_kernel_io", "direct_io", "writeback_cache"])
 def test_appending_can_be_switched_off_and_on(engine: str, sides: Sides, option: str) -> None:
     """O_APPEND is what the program has said last, fcntl(2), and not what it has opened the file with."""

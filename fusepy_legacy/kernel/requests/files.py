@@ -336,7 +336,13 @@ def fallocate(engine: "Engine", node: Node, fh: int, offset: int, length: int, m
 
 
 def lseek(engine: "Engine", node: Node, fh: int, offset: int, whence: int) -> bytes:
-    """Find data or a hole: lseek(2), SEEK_DATA and SEEK_HOLE."""
+    """Find data or a hole: lseek(2), SEEK_DATA and SEEK_HOLE.
+
+    With the writeback cache the kernel asks without having sent what it has collected (fs/fuse/file.c,
+    fuse_lseek); ENOSYS makes it take all files for one piece of data.
+    """
+    if engine.agreement.flags & abi.INIT_WRITEBACK_CACHE:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     handle = engine.handles.get(fh)
     return abi.LSEEK_OUT.pack(engine.call_open("lseek", handle, offset, whence))
 
