@@ -179,6 +179,7 @@ class Root(Beneath):
         return super().open(path, flags, mode)
 
     def _open_meant(self, path: Meant, flags: int, mode: int) -> int:
+        """Open or create what is meant. Which file was opened is for who opens it to compare (`confirm`)."""
         if flags & TMPFILE_BIT:
             with self.reference(path) as reference:
                 return os.open(reference, flags | os.O_CLOEXEC, mode)
@@ -186,15 +187,16 @@ class Root(Beneath):
             with self._confirmed(super().parent(path), path) as (directory, name):
                 flags |= os.O_NOFOLLOW | os.O_CLOEXEC
                 return os.open(name, flags, mode, dir_fd=directory)
-        descriptor = super().open(path, flags & ~os.O_TRUNC, mode)
-        if flags & os.O_TRUNC:
-            try:
-                self.confirm(path, descriptor)
-                readable = flags & os.O_ACCMODE == os.O_RDONLY
-                os.truncate(f"/proc/self/fd/{descriptor}" if readable else descriptor, 0)
-            except BaseException:
-                os.close(descriptor)
-                raise
+        if not flags & os.O_TRUNC or path.file is None:
+            return super().open(path, flags, mode)
+        descriptor = super().open(path, flags & ~os.O_TRUNC)
+        try:
+            self.confirm(path, descriptor)
+            only_read = flags & os.O_ACCMODE == os.O_RDONLY
+            os.truncate(f"/proc/self/fd/{descriptor}" if only_read else descriptor, 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def confirm(self, path: str, descriptor: int) -> None:
@@ -262,11 +264,11 @@ class Root(Beneath):
 
     def old(self, path: str) -> Parent:
         """Return the directory and the name of a file that shall lose this name."""
-        return self._confirmed(self.parent(path, change=True), path, taking=True)
+        return self._protected(self.parent(path, change=True), path)
 
     def replaced(self, path: str) -> Parent:
         """Return the directory and the name that a file shall get, from another that may have it."""
-        return self._confirmed(self.parent(path), path, taking=True)
+        return self._protected(self.parent(path), path)
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
@@ -275,16 +277,23 @@ class Root(Beneath):
         self.check_writable(path)
         return self._confirmed(super().parent(path), path)
 
-    def _confirmed(self, parent: Parent, path: str, taking: bool = False) -> Parent:
-        """Return the parent; raise ESTALE if it is not the directory that is meant.
+    def _confirmed(self, parent: Parent, path: str) -> Parent:
+        """Return the parent; raise ESTALE if it is not the directory that is meant."""
+        try:
+            self._compare_directory(path, parent.name, parent.descriptor)
+        except BaseException:
+            parent.__exit__()
+            raise
+        return parent
 
-        In a sticky one it also depends on whose a file is whether the caller may take its name away.
+    def _protected(self, parent: Parent, path: str) -> Parent:
+        """Return the parent of a name that is to go; raise ESTALE if that is another file's than is meant.
+
+        Only in a sticky directory it matters whose it is.
         """
-        if isinstance(path, Meant):
+        if isinstance(path, Meant) and path.file is not None:
             try:
-                self._compare_directory(path, parent.name, parent.descriptor)
-                if taking and path.file is not None:
-                    self._compare_entry(path, path.file, parent)
+                self._compare_entry(path, path.file, parent)
             except BaseException:
                 parent.__exit__()
                 raise
