@@ -16,11 +16,12 @@ from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.root import Root, Rules
 from fusepy_legacy.roots import Roots
 from fusepy_legacy.signals import SignalThread
-from fusepy_legacy.watch import Change, Watch
+from fusepy_legacy.watch import UNWATCHED, Change, Watch
 
 logger = logging.getLogger(__name__)
 
 _WATCHED_TIMEOUT = "3600"  # seconds; what the kernel may take for true while changes are told
+_UNWATCHED_TIMEOUT = 1.0  # libfuse's default, when they are not told any more
 
 
 class Rooted(Filesystem):
@@ -129,6 +130,9 @@ class Rooted(Filesystem):
         """Let the kernel forget what someone has changed underneath."""
         session = self._session
         if session is None:
+            return
+        if change == UNWATCHED:
+            session.limit_caching(_UNWATCHED_TIMEOUT)
             return
         if change.directory is not None and change.name is not None:
             for directory in self.beneath.shown_ids(*change.directory):

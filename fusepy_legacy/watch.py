@@ -73,6 +73,7 @@ class Change(NamedTuple):
 
 
 LOST = Change(None, None, None)
+UNWATCHED = Change(None, "", None)  # what changes from now on is not told
 
 
 class Watch:
@@ -129,6 +130,7 @@ class Watch:
     ) -> None:
         """Call `tell` with each change, and again a second later, in a thread of its own.
 
+        What `tell` raises is logged. When the thread cannot go on, the last that it tells is UNWATCHED.
         `look` is called there after each change, and every second as long as it returns true.
         """
         self._thread = threading.Thread(
@@ -159,6 +161,7 @@ class Watch:
             self._tell_all(tell, look)
         except BaseException:
             logger.critical("changes underneath are not noticed any more", exc_info=True)
+            _tell(tell, UNWATCHED)
 
     def _tell_all(self, tell: Callable[[Change], None], look: Callable[[], bool]) -> None:
         again: Dict[Change, float] = {}  # when to say it, the earliest first
@@ -169,12 +172,12 @@ class Watch:
             changes = self._next_changes(min(timeouts) if timeouts else None)
             now = time.monotonic()
             for change in changes:
-                tell(change)
+                _tell(tell, change)
                 again.pop(change, None)
                 again[change] = now + _SAID_AGAIN
             for change in [change for change, due in again.items() if due <= now]:
                 del again[change]
-                tell(change)
+                _tell(tell, change)
 
     def _next_changes(self, timeout: Optional[float]) -> List[Change]:
         """Wait for changes, for at most `timeout` seconds; return what there is."""
@@ -287,6 +290,14 @@ class _Filesystem:
             return status.st_dev, status.st_ino
         finally:
             os.close(descriptor)
+
+
+def _tell(tell: Callable[[Change], None], change: Change) -> None:
+    """Tell of a change; when that fails, the next one shall be told all the same."""
+    try:
+        tell(change)
+    except Exception:
+        logger.exception("a change underneath could not be told: %s", change)
 
 
 def _fanotify() -> int:

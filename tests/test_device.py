@@ -1,6 +1,7 @@
 """fusepy_legacy.kernel.device: what the kernel says of a reply."""
 
 import errno
+import logging
 import os
 from typing import Iterator
 
@@ -51,6 +52,22 @@ def test_a_reply_that_the_kernel_does_not_take(
     assert caplog.messages == logged
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EIO])
+def test_a_notification_that_the_kernel_does_not_take(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """What it is about is not there, or something else by now: that is nobody's error."""
+
+    def write(descriptor: int, data: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", write)
+    caplog.set_level(logging.DEBUG)
+    device.notify(b"a" * 16)
+    monkeypatch.undo()
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
 @pytest.mark.parametrize("reply", [b"a" * 8, (b"a" * 4, b"a" * 4)])
 def test_what_comes_after_the_end_goes_nowhere(reply: Reply) -> None:
     """A handler may return long after; the descriptor's number is another file's by then."""
@@ -59,6 +76,7 @@ def test_what_comes_after_the_end_goes_nowhere(reply: Reply) -> None:
         device = Device(writer, 0.0, WakeLatency(UNLIMITED))
         device.close()
         assert device.write(reply)
+        device.notify(b"a" * 8)
         device.close_backing(1)
         with raises_errno(errno.EBADF):
             device.open_backing(0)

@@ -281,6 +281,16 @@ def test_lookup_of_a_missing_name() -> None:
     assert len(kernel.engine.nodes) == 1
 
 
+def test_timeouts_are_limited_while_it_serves() -> None:
+    """Those that were longer are as long as the limit, also that of missing names; no other is changed."""
+    options = {"entry_timeout": "3600", "attr_timeout": "0.25", "negative_timeout": "3600"}
+    kernel = Kernel(options, getattr=lambda path: FILE if path == "/file" else -errno.ENOENT)
+    kernel.engine.limit_timeouts(1.5)
+    entry_valid = struct.Struct("=16x16xQQII")  # behind the reply's header, nodeid and generation
+    assert entry_valid.unpack_from(kernel.sends(1, b"file\0")) == (1, 0, 500000000, 250000000)
+    assert entry_valid.unpack_from(kernel.sends(1, b"no\0")) == (1, 0, 500000000, 0)
+
+
 def test_lookup_of_a_node_itself_and_of_its_parent() -> None:
     """For NFS and open_by_handle_at: "." and ".." are answered with nodes that are known."""
     kernel = Kernel(getattr=DIRECTORY)

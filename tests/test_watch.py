@@ -10,7 +10,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from fusepy_legacy.watch import Change, Watch
+from fusepy_legacy.watch import UNWATCHED, Change, Watch
 from tests.mounted.commands import wait_until
 
 FileId = Tuple[int, int]
@@ -191,6 +191,47 @@ def test_what_is_missing_is_looked_for() -> None:
         watch.close()
     assert len(looks) == 4
     watch.remove(1)  # nothing is watched any more
+
+
+def test_a_change_that_cannot_be_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its traceback, and those after it are told as ever."""
+    changes: List[Change] = []
+
+    def tell(change: Change) -> None:
+        changes.append(change)
+        if change.name == "bad":
+            raise ValueError("a defect")
+
+    watch = Watch()
+    try:
+        watch.start(tell)
+        bad, good = Change((0, 1), "bad", None), Change((0, 1), "good", None)
+        watch.say([bad])
+        wait_until(lambda: changes.count(bad) >= 2, "both times")
+        watch.say([good])
+        wait_until(lambda: changes.count(good) >= 2, "both times")
+    finally:
+        watch.close()
+    assert caplog.text.count("ValueError: a defect") == 2
+    assert UNWATCHED not in changes
+
+
+def test_the_end_of_the_thread_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Who relies on it learns that it cannot go on, and the log has why."""
+    changes: List[Change] = []
+
+    def look() -> bool:
+        raise ValueError("a defect")
+
+    watch = Watch()
+    try:
+        watch.start(changes.append, look)
+        wait_until(lambda: changes, "the word")
+    finally:
+        watch.close()
+    assert changes == [UNWATCHED]
+    assert "changes underneath are not noticed any more" in caplog.text
+    assert "ValueError: a defect" in caplog.text
 
 
 def test_a_watch_that_was_never_started_is_closed(tmp_path: Path) -> None:

@@ -126,6 +126,17 @@ class Device:
         if descriptor != _CLOSED:
             fcntl.ioctl(descriptor, abi.DEV_IOC_BACKING_CLOSE, struct.pack("=I", number))
 
+    def notify(self, message: bytes) -> None:
+        """Send a notification, which the kernel may refuse.
+
+        What it is about may be gone (ENOENT), or a file may have the node that a directory had (ENOTDIR):
+        then there is nothing cached to forget. fs/fuse/dir.c, fuse_reverse_inval_entry
+        """
+        try:
+            os.write(self.descriptor, message)
+        except OSError as error:
+            logger.debug("a notification was not taken: %s", error)
+
     def write(self, reply: Reply) -> bool:
         """Send a reply; return false when the kernel does not want it: the request was interrupted."""
         try:

@@ -64,7 +64,7 @@ _ERRNO_END = 512  # from here on the kernel's own: linux/errno.h, ERESTARTSYS
 _TYPE = 0o170000  # S_IFMT, inode(7)
 _ELSEWHERE = (errno.ENOENT, errno.ESTALE)  # a path that leads to its file no more
 _SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
-_FOREVER = float(1 << 63)  # seconds; the fields have 64 bits
+_FOREVER = float(1 << 63)  # seconds, the longest timeout; the fields have 64 bits
 _TRIES = 8  # how often a request is served again because of renames; then ENOENT is the truth
 
 _OptionDict = Dict[str, Union[str, bool]]
@@ -107,21 +107,24 @@ class Engine:
         self._rows = {row.opcode.value: row for row in requests.ROWS}
         self._debug = "debug" in self.options
         self._allow_root = "allow_root" in self.options
+        self._longest = _FOREVER
         self._take_options()
 
     def _take_options(self) -> None:
-        entry = _seconds(self.options.get("entry_timeout", "1"))
-        attr = _seconds(self.options.get("attr_timeout", "1"))
+        entry = _seconds(self.options.get("entry_timeout", "1"), self._longest)
+        attr = _seconds(self.options.get("attr_timeout", "1"), self._longest)
         self._entry_head = (self.generation, entry[0], attr[0], entry[1], attr[1])
         self._entry_head_mappable = (self.generation, entry[0], 0, entry[1], 0)
         self._attr_valid = attr
-        negative = _seconds(self.options.get("negative_timeout", "0"))
-        self.negative_entry: Optional[bytes] = None
-        if negative != (0, 0):
-            self.negative_entry = abi.ENTRY_OUT.pack(
-                0, 0, negative[0], 0, negative[1], 0, *(0,) * 16
-            )
+        negative = _seconds(self.options.get("negative_timeout", "0"), self._longest)
+        packed = abi.ENTRY_OUT.pack(0, 0, negative[0], 0, negative[1], 0, *(0,) * 16)
+        self.negative_entry: Optional[bytes] = packed if negative != (0, 0) else None
         self.open_flags = _open_flags(self.options)
+
+    def limit_timeouts(self, seconds: float) -> None:
+        """Answer with timeouts of so many seconds at most from now on, whatever the options say."""
+        self._longest = seconds
+        self._take_options()
 
     # Requests
 
@@ -454,9 +457,9 @@ def _names(data: bytes, count: int) -> Tuple[str, ...]:
     return tuple([part.decode(_ENCODING, _ERRORS) for part in parts[:count]])
 
 
-def _seconds(text: Union[str, bool]) -> Tuple[int, int]:
-    """Return a timeout option as seconds and nanoseconds; a negative one is 0, a too long one forever."""
-    seconds = min(max(0.0, float(text)), _FOREVER)
+def _seconds(text: Union[str, bool], longest: float) -> Tuple[int, int]:
+    """Return a timeout option as seconds and nanoseconds: not negative, and no more than the longest."""
+    seconds = min(max(0.0, float(text)), longest)
     return int(seconds), int(seconds % 1 * 1000000000)
 
 

@@ -129,6 +129,11 @@ class Session:
             for name in list(node.children or ()):
                 self._invalidate_entry(node, name)
 
+    def limit_caching(self, seconds: float) -> None:
+        """Let the kernel drop all that it has cached, and cache for no longer than this from now on."""
+        self.engine.limit_timeouts(seconds)
+        self.invalidate_all()
+
     def _find_file(self, file_id: FileId) -> Optional[Node]:
         # The root is never looked up, so the table does not know it by this.
         if self._root_file_id is None:
@@ -247,9 +252,8 @@ class Session:
         return restore
 
     def _notify(self, message: bytes) -> None:
-        """Send a notification; what it is about may be gone, which is no error (ENOENT)."""
         assert self._device is not None
-        self._device.write(message)
+        self._device.notify(message)
 
 
 def describe(error: BaseException) -> str:

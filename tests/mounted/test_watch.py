@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Iterator
@@ -183,6 +184,52 @@ def listing(directory: Path) -> object:
                 size = status.st_size if not name.endswith("d") else 0
                 entries.append((name, status.st_mode, size))
     return entries
+
+
+def test_a_file_has_the_inode_number_of_a_directory(watched: Sides) -> None:
+    """That was removed a moment before: what is said of the directory a second time is of no file."""
+    directory, names = watched.backing / "directory", [f"file-{number}" for number in range(20)]
+    directory.mkdir()
+    number = (watched.mount / "directory").stat().st_ino
+    inner = watched.mount / "directory" / "name"
+    assert not inner.exists()
+    (directory / "name").touch()
+    wait_until(inner.exists, "the name", AT_ONCE)
+    (directory / "name").unlink()
+    directory.rmdir()
+    for name in names:
+        (watched.backing / name).touch()
+    if number not in [(watched.mount / name).stat().st_ino for name in names]:
+        pytest.skip("this filesystem does not use a number again so soon")
+    time.sleep(1.5)  # all has been said again
+    (watched.backing / names[0]).unlink()
+    wait_until(lambda: not (watched.mount / names[0]).exists(), "its end", AT_ONCE)
+
+
+UNWATCHED = """
+import os, sys
+from fusepy_legacy.passthrough import Passthrough
+from fusepy_legacy.root import Root
+def look(root):
+    raise ValueError("a defect")
+Root.await_missing = look
+sys.exit(Passthrough().run())
+"""
+
+
+def test_without_its_thread_the_kernel_asks_again_soon(sides: Sides, engine: str) -> None:
+    """Nobody tells of changes any more, so nothing is cached for longer than a second."""
+    (sides.backing / "file").write_text("old")
+    program = ["-c", UNWATCHED]
+    with passthrough(sides.backing, sides.mount, "watch", program=program) as server:
+        wait_until(lambda: "not noticed any more" in server.errors, "the end of the thread")
+        file, missing = sides.mount / "file", sides.mount / "missing"
+        assert file.stat().st_size == 3
+        assert not missing.exists()
+        (sides.backing / "file").write_text("newer")
+        (sides.backing / "missing").touch()
+        wait_until(lambda: file.stat().st_size == 5, "the new size", 1 + AT_ONCE)
+        wait_until(missing.exists, "the new file", 1 + AT_ONCE)
 
 
 @pytest.mark.parametrize(
