@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
-from typing import Iterator
+import threading
+import time
+from typing import Iterator, List
 
 import pytest
 
@@ -83,6 +85,57 @@ def test_what_comes_after_the_end_goes_nowhere(reply: Reply) -> None:
         os.set_blocking(reader, False)
         with raises_errno(errno.EAGAIN):
             os.read(reader, 8)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_nothing_is_read_after_the_end() -> None:
+    """Not from what has the descriptor's number by then."""
+    reader, writer = os.pipe()
+    try:
+        device = Device(reader, 0.0, WakeLatency(UNLIMITED))
+        device.close()
+        os.write(writer, b"precious")
+        assert device.read(memoryview(bytearray(8))) is None
+        assert os.read(reader, 8) == b"precious"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_stopping_after_the_end(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unmount may take longer than the mount; what has the number of the pipe by then gets nothing."""
+    other = Device(device.descriptor, 0.0, WakeLatency(UNLIMITED))
+    other.close()
+    written: List[object] = []
+    monkeypatch.setattr(os, "write", lambda *arguments: written.append(arguments))
+    other.stop()
+    monkeypatch.undo()
+    assert written == []
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_the_end_wakes_readers(end: str) -> None:
+    """Those that sleep, and the loop that asks them finds out."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    try:
+        device = Device(reader, 0.0, WakeLatency(UNLIMITED))
+        found: List[object] = []
+        threads = [
+            threading.Thread(target=lambda: found.append(device.read(memoryview(bytearray(8)))))
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        getattr(device, end)()
+        for thread in threads:
+            thread.join(10)
+        assert found == [None] * 3
+        if end == "stop":
+            device.close()
     finally:
         os.close(reader)
         os.close(writer)

@@ -441,6 +441,28 @@ def test_the_end_while_requests_are_served(mounts: Callable[..., Mount]) -> None
     mount.succeeds(*uniques)
 
 
+def test_the_end_of_a_thread_that_dies(
+    mounts: Callable[..., Mount], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the end of all: nobody goes on reading from a device that will be closed."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def read(*arguments: Any) -> bytes:
+        inside.set()
+        assert go_on.wait(PATIENCE)
+        raise SystemExit
+
+    mount = mounts(read=read)
+    mount.start()
+    mount.read()
+    assert inside.wait(PATIENCE)
+    until(lambda: mount.device.readers == 1)  # another has the lead
+    go_on.set()
+    until(lambda: not mount.threads())
+    assert mount.ended.is_set()
+    assert "a worker died" in caplog.text
+
+
 def test_many_mounts_end(mounts: Callable[..., Mount]) -> None:
     """No order of events at the end leaves a thread behind, or an error."""
     for _ in range(30):

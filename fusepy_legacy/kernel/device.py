@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import struct
+import threading
 import time
 from typing import Optional
 
@@ -53,21 +54,28 @@ class Device:
         self.gone = False
         self._stop_reader, self._stop_writer = os.pipe()
         self._stopped = False
+        self._stopping = threading.Lock()
 
     def close(self) -> None:
         """Close what belongs to this object; the device's descriptor does not, but it is used no more.
 
-        Threads may still be in a handler, whose replies must not go to what is next opened by that number.
+        Threads may still be in a handler, whose replies must not go to what is next opened by that number;
+        nor may any of them read from there.
         """
+        self.stop()
         self.descriptor = _CLOSED
+        self._file.close()
         self.latency.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
+        self._stop_reader = _CLOSED
 
     def stop(self) -> None:
         """Let `read` return None to every reader from now on."""
-        self._stopped = True
-        os.write(self._stop_writer, b"x")  # never read, so it wakes everyone
+        with self._stopping:  # a second one may come after `close`
+            if not self._stopped:
+                self._stopped = True
+                os.write(self._stop_writer, b"x")  # never read, so it wakes everyone
 
     def read(self, buffer: memoryview) -> Optional[memoryview]:
         """Wait for a request and return the part of the buffer that it fills; None after the end.
@@ -95,6 +103,8 @@ class Device:
                     self.stop()
                 elif error.errno not in _RETRY:
                     raise
+            except ValueError:  # the file was closed since it was asked whether to stop
+                break
         return None
 
     def is_ready(self, seconds: float) -> bool:

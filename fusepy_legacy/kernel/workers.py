@@ -132,6 +132,7 @@ class Workers:
                     break
         except BaseException:
             logger.critical("a worker died; the mount ends", exc_info=True)
+            self._device.stop()  # another may be reading
             self._end()
         finally:
             with self._guard:
