@@ -139,3 +139,45 @@ def test_the_end_wakes_readers(end: str) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_request_is_taken_after_the_end() -> None:
+    """As long as the device is not closed, so that it can be refused; it is not waited for."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    try:
+        device = Device(reader, 0.0, WakeLatency(UNLIMITED))
+        os.write(writer, b"request")
+        device.stop()
+        buffer = memoryview(bytearray(8))
+        assert device.read(buffer) is None
+        assert device.take(buffer) == b"request"
+        assert device.take(buffer) is None
+        device.close()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_nothing_is_notified_after_the_end(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may make it wait for a request, which nobody serves any more."""
+    written: List[object] = []
+
+    def write(descriptor: int, data: object) -> None:
+        written.append(set(device.notifying))
+
+    device.stop()
+    monkeypatch.setattr(os, "write", write)
+    device.notify(b"a" * 16)
+    assert (written, device.notifying) == ([], set())
+
+
+def test_who_waits_in_a_notification_is_known(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is over."""
+    seen: List[object] = []
+    monkeypatch.setattr(os, "write", lambda *arguments: seen.append(set(device.notifying)))
+    device.notify(b"a" * 16)
+    monkeypatch.undo()
+    assert (seen, device.notifying) == ([{threading.get_ident()}], set())

@@ -61,6 +61,16 @@ class QueueDevice:
     def stop(self) -> None:
         self.requests.put(None)
 
+    def take(self, buffer: memoryview) -> Optional[memoryview]:
+        """Return a request that is there, whether the end has come before it or not."""
+        with self.requests.mutex:
+            waiting = [data for data in self.requests.queue if data is not None]
+            if not waiting:
+                return None
+            self.requests.queue.remove(waiting[0])
+        buffer[: len(waiting[0])] = waiting[0]
+        return buffer[: len(waiting[0])]
+
     def reply_to(self, unique: int) -> bytes:
         """Wait for a request's reply."""
         with self._changed:
@@ -89,7 +99,8 @@ class Mount:
 
     def start(self, limit: int = 10, kind: Type[Workers] = Workers) -> None:
         """Serve in threads."""
-        kind(self.device, self.kernel.engine, limit, self._end).start()  # type: ignore[arg-type]
+        self.workers = kind(self.device, self.kernel.engine, limit, self._end)  # type: ignore[arg-type]
+        self.workers.start()
 
     def start_alone(self) -> None:
         """Serve as with -s, in one thread that stands for the calling one."""
@@ -439,6 +450,56 @@ def test_the_end_while_requests_are_served(mounts: Callable[..., Mount]) -> None
     assert mount.ended.wait(PATIENCE)
     go_on.set()
     mount.succeeds(*uniques)
+
+
+def test_handlers_are_waited_for(mounts: Callable[..., Mount]) -> None:
+    """The wait is over with the last; what is asked meanwhile is refused, and nothing else is."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def read(*arguments: Any) -> bytes:
+        inside.set()
+        assert go_on.wait(PATIENCE)
+        return b""
+
+    mount = mounts(read=read)
+    mount.start()
+    reading = mount.read()
+    assert inside.wait(PATIENCE)
+    mount.device.stop()
+    assert mount.ended.wait(PATIENCE)
+    later = [mount.read() for _ in range(3)]
+    assert not mount.workers.wait(0.05)
+    mount.workers.refuse()
+    assert [error_of(mount.device.reply_to(unique)) for unique in later] == [errno.ENOTCONN] * 3
+    assert reading not in mount.device.replies
+    go_on.set()
+    assert mount.workers.wait(PATIENCE)
+    mount.succeeds(reading)
+
+
+def test_nothing_is_waited_for_without_handlers(mounts: Callable[..., Mount]) -> None:
+    """Whatever else threads do ends by itself, also with one request at a time."""
+    mount = mounts(read=Meeting(3))
+    mount.start()
+    mount.succeeds(*[mount.read() for _ in range(3)])
+    mount.device.stop()
+    assert mount.workers.wait(PATIENCE)
+    alone = Workers(mount.device, mount.kernel.engine, 1, mount.ended.set)  # type: ignore[arg-type]
+    alone.run_alone()
+    assert alone.wait(0)
+
+
+def test_a_wait_that_begins_after_the_end(mounts: Callable[..., Mount]) -> None:
+    """It ends as those do that had begun."""
+
+    def lock(*arguments: Any, **keywords: Any) -> int:
+        assert current.interrupted is not None
+        return -errno.EINTR if current.interrupted.wait(PATIENCE) else 0
+
+    mount = mounts(lock=lock)
+    mount.start()
+    mount.kernel.engine.waits.interrupt_all()
+    assert error_of(mount.device.reply_to(mount.lock())) == errno.EINTR
 
 
 def test_the_end_of_a_thread_that_dies(

@@ -18,7 +18,7 @@ import select
 import struct
 import threading
 import time
-from typing import Optional
+from typing import Optional, Set
 
 from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.engine import Reply
@@ -55,6 +55,7 @@ class Device:
         self._stop_reader, self._stop_writer = os.pipe()
         self._stopped = False
         self._stopping = threading.Lock()
+        self.notifying: Set[int] = set()
 
     def close(self) -> None:
         """Close what belongs to this object; the device's descriptor does not, but it is used no more.
@@ -107,6 +108,14 @@ class Device:
                 break
         return None
 
+    def take(self, buffer: memoryview) -> Optional[memoryview]:
+        """Return a request as `read` does, also after `stop`; None when there is none now."""
+        try:
+            size = self._file.readinto(buffer)
+        except OSError:
+            return None
+        return None if size is None else buffer[:size]
+
     def is_ready(self, seconds: float) -> bool:
         """Wait for a request or the end; return false when neither has come."""
         return self._sleep(seconds * 1000)
@@ -141,11 +150,18 @@ class Device:
 
         What it is about may be gone (ENOENT), or a file may have the node that a directory had (ENOTDIR):
         then there is nothing cached to forget. fs/fuse/dir.c, fuse_reverse_inval_entry
+
+        It may wait for requests. `notifying` holds the threads that do; after `stop` there are no more.
         """
+        thread = threading.get_ident()
+        self.notifying.add(thread)
         try:
-            os.write(self.descriptor, message)
+            if not self._stopped:
+                os.write(self.descriptor, message)
         except OSError as error:
             logger.debug("a notification was not taken: %s", error)
+        finally:
+            self.notifying.discard(thread)
 
     def write(self, reply: Reply) -> bool:
         """Send a reply; return false when the kernel does not want it: the request was interrupted."""

@@ -1,9 +1,11 @@
 """One mount from its start to its end: mount, serve, signals, unmount."""
 
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
 
@@ -22,6 +24,11 @@ from fusepy_legacy.kernel.workers import DEFAULT_WORKERS, Workers
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Not SIGHUP, which a terminal that goes away and its shell both send.
+_INSISTING = (signal.SIGINT, signal.SIGTERM)
+# Seconds: a second signal means more than the first only after that, and a wait is worth a word.
+_PATIENCE = 1.0
+_LOOK_AGAIN = 0.02  # seconds
 
 
 class SessionError(Exception):
@@ -46,10 +53,13 @@ class Session:
         self._ended = threading.Event()
         self._exiting = threading.Lock()
         self._exit_early = False
+        self._signalled = math.inf  # when
+        self._insisted = False
         self._root_file_id: Optional[FileId] = None
         self.engine = Engine(callbacks, arguments.options, wanted)
         self._mount: Optional[Mount] = None
         self._device: Optional[Device] = None
+        self._workers: Optional[Workers] = None
 
     def run(self) -> None:
         """Mount, serve, and return after the unmount.
@@ -175,7 +185,7 @@ class Session:
             self.engine.operations.before_serving(self._device.descriptor)
         options = self._arguments.options
         limit = int(options.get("workers", DEFAULT_WORKERS)) if self._multithreaded else 1
-        workers = Workers(self._device, self.engine, limit, self._ended.set)
+        self._workers = workers = Workers(self._device, self.engine, limit, self._ended.set)
         self.engine.concurrent = self._multithreaded and limit > 1
         if self.engine.concurrent:
             workers.start()
@@ -186,31 +196,67 @@ class Session:
             self._ended.set()
 
     def _finish(self) -> None:
-        """Undo the mount whatever ended the loop, and say goodbye to the filesystem."""
+        """Undo the mount whatever ended the loop, and say goodbye to the filesystem.
+
+        Handlers that still run are waited for, as libfuse does: one of `release` may be what stores a file,
+        and nothing else shows whether it has.
+        """
+        assert self._device is not None
+        assert self._mount is not None
+        self._exiting.acquire(blocking=False)
+        self._device.stop()
+        self.engine.waits.interrupt_all()
+        self._insisted = False
+        try:
+            self._hide()
+            self._await_handlers()
+        finally:
+            self._device.close()
+            self._mount.close()  # ends what is left with ENOTCONN
+            self.engine.close()
+            if self.engine.operations.fsdestroy is not None:
+                try:
+                    call(self.engine.operations.fsdestroy)
+                except Exception:
+                    logger.exception("fsdestroy failed")
+
+    def _hide(self) -> None:
+        """Take the mount out of sight if it is still there."""
         assert self._mount is not None
         assert self._device is not None
-        self._exiting.acquire(blocking=False)
-        self.engine.waits.interrupt_all()
         if not self._device.gone and self._mount.is_there():
-            # Out of sight first; closing the device then ends what is left with ENOTCONN.
             try:
                 self._mount.unmount(lazy=True)
             except OSError as error:
                 logger.error("cannot unmount: %s", error)
-        self._device.close()
-        self._mount.close()
-        self.engine.close()
-        if self.engine.operations.fsdestroy is not None:
-            try:
-                call(self.engine.operations.fsdestroy)
-            except Exception:
-                logger.exception("fsdestroy failed")
+
+    def _await_handlers(self) -> None:
+        """Wait until no handler runs, or the user insists on the end.
+
+        Meanwhile nobody serves requests. What a handler waits for may be one, or a page that one has locked
+        (NOTIFY_INVAL_INODE), and that wait would keep the device open past any close; so each is refused.
+        """
+        assert self._device is not None
+        if self._workers is None:
+            return
+        patience = time.monotonic() + _PATIENCE
+        while not self._workers.wait(_LOOK_AGAIN) or self._device.notifying:
+            self._workers.refuse()
+            if self._insisted:
+                logger.error("handlers that still run are cut off")
+                return
+            if time.monotonic() > patience:
+                word = "a second" if self._signalled == math.inf else "another"
+                logger.warning(
+                    "waiting for handlers that still run; %s SIGINT or SIGTERM ends that", word
+                )
+                patience = math.inf
 
     def _unmount(self) -> None:
         assert self._mount is not None
         assert self._device is not None
         if not self._mount.is_there():
-            self._device.stop()
+            self._stop()
             return
         try:
             self._mount.unmount(lazy=False)
@@ -219,7 +265,22 @@ class Session:
                 sync_filesystem(self._mount.mountpoint)
             except OSError as error:
                 logger.warning("cannot write back before the end: %s", error)
-            self._device.stop()
+            self._stop()
+
+    def _insist(self) -> None:
+        """End the wait that is under way: for what is written back first, and then for handlers.
+
+        Writing back takes a thread that serves, and all may be in handlers that do not return.
+        """
+        self._insisted = True
+        if self._device is not None and not self._ended.is_set():
+            # A thread, because a signal's handler must not take a lock.
+            threading.Thread(target=self._stop, name="fuse-stop", daemon=True).start()
+
+    def _stop(self) -> None:
+        assert self._device is not None
+        self._device.stop()
+        self._ended.set()  # all threads may be in handlers, and none be left to read the end
 
     def _open_backing(self, descriptor: int) -> int:
         """Register a file for kernel I/O, with the rights that the filesystem wants its writes to have."""
@@ -237,7 +298,12 @@ class Session:
         taken: List[Tuple[int, Any]] = []
 
         def end(number: int, frame: Optional[FrameType]) -> None:
-            self.exit()
+            now = time.monotonic()
+            if self._signalled == math.inf:
+                self._signalled = now
+                self.exit()
+            elif number in _INSISTING and now > self._signalled + _PATIENCE:
+                self._insist()
 
         for number in _SIGNALS:
             previous = signal.getsignal(number)

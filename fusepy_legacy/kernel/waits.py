@@ -20,6 +20,7 @@ class Waits:
         self._guard = threading.Lock()
         self._events: Dict[int, threading.Event] = {}
         self._early: Deque[int] = collections.deque(maxlen=64)
+        self._over = False
 
     def __len__(self) -> int:
         return len(self._events)
@@ -33,6 +34,8 @@ class Waits:
             event = self._events.setdefault(unique, threading.Event())
             if unique in self._early:
                 self._early.remove(unique)
+                event.set()
+            if self._over:
                 event.set()
         return event
 
@@ -62,7 +65,8 @@ class Waits:
                 event.set()
 
     def interrupt_all(self) -> None:
-        """Ask all waiting requests to end, because the mount does."""
+        """Ask all waiting requests to end, and those that begin later too, because the mount does."""
         with self._guard:
+            self._over = True
             for event in self._events.values():
                 event.set()

@@ -11,12 +11,14 @@ as long as that is quick. It hands the lead to another thread
 A waiting lock therefore keeps one thread, and the loop goes on.
 """
 
+import errno
 import logging
 import struct
 import threading
 import time
 from typing import Callable, Dict, List, Optional
 
+from fusepy_legacy.kernel import abi
 from fusepy_legacy.kernel.device import Device
 from fusepy_legacy.kernel.engine import Engine
 from fusepy_legacy.kernel.negotiation import MAX_WRITE
@@ -29,6 +31,8 @@ _TICK = 0.01  # seconds
 _IDLE_TICKS = 10  # after which the watcher sleeps until the next request
 _RETRY = 0.02  # seconds from one attempt to take a lock to the next
 _WEIGHT = 0.2  # of the newest duration in a request kind's average
+
+_REFUSED_AT_ONCE = 100  # whoever does not give up shall not keep the end waiting
 
 _OPCODE = struct.Struct("=I")  # of abi.IN_HEADER, behind its length
 _OPCODE_AT = 4
@@ -76,6 +80,8 @@ class Workers:
         self._resting = False  # the watcher sleeps, or is about to, until `_active` is set
         self._active = threading.Event()
         self._ended = False
+        self._all_gone = threading.Event()
+        self._all_gone.set()
 
     def run_alone(self) -> None:
         """Serve in the calling thread, one request after the other, until the end.
@@ -96,9 +102,27 @@ class Workers:
     def start(self) -> None:
         """Start the threads; `on_end` is called when the last request has been read."""
         self._engine.waits.on_wait = self._stand_aside
+        self._all_gone.clear()
         self._start_thread()
         if self._limit > 1:
             threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no thread serves any more; return false when one does after so long.
+
+        After the device's end that is one in a handler: those that read or stand by end at once.
+        """
+        return self._all_gone.wait(seconds)
+
+    def refuse(self) -> None:
+        """Answer requests that are there as the kernel does when the end has come."""
+        buffer = memoryview(bytearray(_BUFFER_SIZE))
+        for _ in range(_REFUSED_AT_ONCE):
+            request = self._device.take(buffer)
+            if request is None:
+                break
+            unique = _UNIQUE.unpack_from(request, _UNIQUE_AT)[0]
+            self._device.write(abi.OUT_HEADER.pack(abi.OUT_HEADER.size, -errno.ENOTCONN, unique))
 
     def _serve(self, request: memoryview) -> None:
         reply = self._engine.handle(request)
@@ -137,6 +161,8 @@ class Workers:
         finally:
             with self._guard:
                 self._threads -= 1
+                if self._threads == 0:
+                    self._all_gone.set()
 
     def _lead_on(self, term: Term, buffer: memoryview) -> bool:
         """Read and serve until the lead is someone else's; return false at the end."""

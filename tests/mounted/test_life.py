@@ -129,6 +129,31 @@ def test_a_mount_is_made_read_only_and_back(mirror: Mirror) -> None:
     assert (mirror.backing / "file").read_text() == "changed"
 
 
+@pytest.mark.parametrize("ending", ["umount", "SIGTERM"])
+@pytest.mark.parametrize("switches", [[], ["-s"]], ids=["", "-s"])
+def test_the_end_waits_for_handlers(
+    engine: str, sides: Sides, ending: str, switches: List[str]
+) -> None:
+    """A release that stores the file runs to its end, and fsdestroy comes after it."""
+    with passthrough(
+        sides.backing,
+        sides.mount,
+        "seconds=0.5",
+        engine=engine,
+        switches=switches,
+        program=[PROGRAMS / "lingering.py"],
+    ) as server:
+        (sides.mount / "file").write_text("data")
+        wait_until(lambda: "release begins" in server.errors, "the release")
+        if ending == "umount":
+            wait_until(lambda: run(["umount", sides.mount]).code == 0, "umount")
+            assert server.wait() == 0
+        else:
+            assert server.stop() == 0
+        assert not is_mounted(sides.mount)
+    assert server.errors == "release begins\nrelease ends\ndestroyed\n"
+
+
 # Background
 
 
