@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import stat
+import struct
 import tempfile
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
@@ -106,6 +107,42 @@ def test_without_the_right_to_change_owners_no_setuid_bit_is_set(
     outcome = restore(run, made, made.root, plain)
     assert outcome == (0, b"1 files restored (not their owners: only root can)\n", [])
     assert (plain / "a").stat().st_mode & 0o7777 == 0o755
+
+
+def acl(*entries: Tuple[int, int, int]) -> bytes:
+    """An ACL as an attribute's value (linux/posix_acl_xattr.h): tags, permissions, and ids."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@needs_root
+def test_no_acl_is_inherited_from_the_destination(tmp_path: Path, run: Run, plain: Path) -> None:
+    """Those of the tree are restored, and nobody may more than there; a user's directory keeps its own."""
+    nobody = 0xFFFFFFFF
+    default = acl((1, 7, nobody), (2, 7, 65534), (4, 5, nobody), (16, 7, nobody), (32, 5, nobody))
+    own = acl((1, 6, nobody), (2, 4, 1234), (4, 0, nobody), (16, 4, nobody), (32, 0, nobody))
+    access, inherited = "system.posix_acl_access", "system.posix_acl_default"
+    tmp_path.chmod(0o755)
+    made = make(tmp_path, {**TREE, b"g": b"with an ACL", b"mine": {b"f": b"x"}})
+    try:
+        os.setxattr(str(made.stored[b"g"]), access, own)
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error.strerror}")
+    made.stored[b"a"].chmod(0o640)
+    (plain / "mine").mkdir(parents=True)
+    for path in (plain, plain / "mine"):
+        os.setxattr(str(path), inherited, default)
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, outcome.errors) == (0, [])
+    found = {
+        str(path.relative_to(plain)): {name: os.getxattr(str(path), name) for name in names}
+        for path in [plain, *plain.rglob("*")]
+        for names in [os.listxattr(str(path), follow_symlinks=False)]
+        if names
+    }
+    assert found == {".": {inherited: default}, "mine": {inherited: default}, "g": {access: own}}
+    assert (plain / "a").stat().st_mode & 0o777 == 0o640
+    assert restore(run, made, "--force", made.root, plain).code == 0
+    assert os.listxattr(str(plain / "mine")) == []
 
 
 @needs_root

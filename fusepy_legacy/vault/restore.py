@@ -17,6 +17,7 @@ from typing import DefaultDict, Dict, List, Optional, Set, Tuple
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath
+from fusepy_legacy.crypt.names import PLAIN_ATTRIBUTES
 from fusepy_legacy.errors import EXIT_ROOT, EXIT_USAGE
 from fusepy_legacy.reading import read_fully
 from fusepy_legacy.vault.parts import (
@@ -352,6 +353,8 @@ class Restore:
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             path = f"/proc/self/fd/{descriptor}"  # not followed further if it is a symlink
+            if not entry.is_directory or self.force or _is_unfinished(os.fstat(descriptor)):
+                _remove_acls(path)
             try:
                 os.chown(path, status.st_uid, status.st_gid)
             except PermissionError:
@@ -372,6 +375,21 @@ class Restore:
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(descriptor)
+
+
+def _remove_acls(path: str) -> None:
+    """Remove the ACLs that a new object has from its directory's default (acl(5)).
+
+    With those, chmod(2) would let others in whom the tree does not: it sets the mask, not the group.
+    """
+    try:
+        names = PLAIN_ATTRIBUTES.intersection(map(os.fsencode, os.listxattr(path)))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return
+    for name in names:
+        os.removexattr(path, name)
 
 
 def _put_in_place(place: Place, replace: bool) -> None:
