@@ -8,7 +8,7 @@ import stat
 import struct
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple, Union
 
 import pytest
 
@@ -107,6 +107,30 @@ def test_without_the_right_to_change_owners_no_setuid_bit_is_set(
     outcome = restore(run, made, made.root, plain)
     assert outcome == (0, b"1 files restored (not their owners: only root can)\n", [])
     assert (plain / "a").stat().st_mode & 0o7777 == 0o755
+
+
+@needs_root
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
+def test_root_that_may_not_change_owners_restores_the_rest(
+    tmp_path: Path, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Without CAP_CHOWN, or in a user namespace; another run finds all of it complete."""
+    made = make(tmp_path, {b"d": {b"a": b"first"}})
+    for path, mode in ((b"d/a", 0o6755), (b"d", 0o2751), (b"", 0o755)):
+        os.chown(str(made.stored[path]), 1234, 5678)
+        made.stored[path].chmod(mode)
+
+    def refuse(path: Union[str, int], user: int, group: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    for _ in range(2):
+        outcome = restore(run, made, made.root, plain)
+        assert outcome == (0, b"1 files restored (not their owners: root may not, here)\n", [])
+        assert contents(plain) == {b"d": {b"a": b"first"}}
+        found = [(plain / name).stat() for name in ("d", "d/a")]
+        assert [status.st_mode & 0o7777 for status in found] == [0o751, 0o755]
+        assert [status.st_uid for status in found] == [0, 0]
 
 
 def acl(*entries: Tuple[int, int, int]) -> bytes:

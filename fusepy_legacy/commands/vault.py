@@ -301,7 +301,8 @@ def _restore(options: argparse.Namespace) -> int:
         stack.enter_context(restore)
         restore.run(sources)
     if not options.quiet:
-        owners = "" if restore.keeps_owners else " (not their owners: only root can)"
+        why = "only root can" if os.geteuid() else "root may not, here"
+        owners = "" if restore.keeps_owners else f" (not their owners: {why})"
         _summary(f"{restore.restored} files restored{owners}", report)
     return report.exit_code
 

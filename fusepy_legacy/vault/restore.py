@@ -43,6 +43,10 @@ _UNFINISHED_MODE = 0o1700
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _PIECE = 1 << 20
 
+# Of chown(2): for users, and for root without CAP_CHOWN or on a filesystem of another machine; for an owner
+# that the user namespace does not have (user_namespaces(7)); and on filesystems without owners.
+_NOT_TO_BE_GIVEN = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
 
 def check_destination(root: str, sources: List[Entry], destination: str) -> None:
     """Raise VaultError (1, 6) if two sources would hide each other, or lie among encrypted files."""
@@ -179,10 +183,22 @@ class Restore:
     def _is_alike(self, entry: Entry, existing: os.stat_result) -> bool:
         """Whether mode and owner are what they would be after a restore."""
         status = entry.status
-        if os.geteuid() == 0:
-            owners = (status.st_uid, status.st_gid) == (existing.st_uid, existing.st_gid)
+        owners = (status.st_uid, status.st_gid) == (existing.st_uid, existing.st_gid)
+        if os.geteuid() == 0 and (owners or self._can_give(status.st_uid, status.st_gid)):
             return owners and status.st_mode == existing.st_mode
         return status.st_mode & ~_SET_ID == existing.st_mode & ~_SET_ID
+
+    def _can_give(self, user: int, group: int) -> bool:
+        """Whether this user may make something somebody else's in the destination; True if unknown."""
+        with suppress(OSError):  # a filesystem that has no files without a name
+            descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=self._top)
+            try:
+                os.chown(descriptor, user, group)
+            except OSError as error:
+                return error.errno not in _NOT_TO_BE_GIVEN
+            finally:
+                os.close(descriptor)
+        return True
 
     def _remove_stale_parts(self, path: str) -> None:
         try:
@@ -357,8 +373,8 @@ class Restore:
                 _remove_acls(path)
             try:
                 os.chown(path, status.st_uid, status.st_gid)
-            except PermissionError:
-                if os.geteuid() == 0:
+            except OSError as error:
+                if error.errno not in _NOT_TO_BE_GIVEN:
                     raise
                 self.keeps_owners = False
                 mode &= ~_SET_ID  # they would be another user's
