@@ -253,6 +253,10 @@ class EncryptedView(KeyedView):
         self.identities = Identities(self.beneath)
         self._cached = max(_SETTLED, float(arguments.options.get("attr_timeout", 1)) + 1)
         exposed = None if self.withhold_config else self.config_file
+        if exposed is not None and isinstance(self.beneath, Root) and not self._custom_config:
+            # That of the directory that is shown, whatever has its name meanwhile. It is read when it is
+            # asked for, because after fusepy-vault passwd backups shall open with the new password.
+            exposed = f"/proc/self/fd/{self.beneath.descriptor}/{_CONFIG_NAME}"
         self.virtual = VirtualFiles(self.config, self.names, self.beneath.stat, exposed)
         if self.withhold_config:
             self.warn(

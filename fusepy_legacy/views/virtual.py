@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 class VirtualFiles:
     """The virtual files of one view.
 
-    `stat` returns the status of a plain path. `config_file` is the config's own path, None to withhold it.
+    `stat` returns the status of a plain path. `config_file` is where the config is read, None to withhold it.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import pytest
 
 from fusepy_legacy.crypt.config import DIRIV, FORWARD_PLAINTEXT_NAMES, REVERSE
 from tests.errnos import raises_errno
-from tests.mounted.commands import output_of, wait_until
+from tests.mounted.commands import Word, output_of, wait_until
 from tests.mounted.encrypted_views import PASSWORD, Source, contents, make_source, settle
 from tests.mounted.gocryptfs import Sides, assert_equal, fill, mounted
 from tests.mounted.mounting import Mounted, mounts_below
@@ -229,6 +229,23 @@ def test_the_config_is_shown(source: Source) -> None:
     with source.shown(f"config={elsewhere}"):
         assert len(list(source.view.iterdir())) == 3  # the other config is a file as any
         assert (source.view / "gocryptfs.conf").read_bytes() == elsewhere.read_bytes()
+
+
+def test_the_config_shown_is_that_of_the_directory_shown(source: Source) -> None:
+    """Also when another has its name, whose key opens nothing here; a new password shows at once."""
+    other = source.root.parent / "other"
+    other.mkdir()
+    with source.shown():
+        before = (source.view / "gocryptfs.conf").read_bytes()
+        source.root.rename(other / "moved")
+        make_source(other).root.rename(source.root)
+        assert (source.view / "gocryptfs.conf").read_bytes() == before
+        words: List[Word] = [*VAULT, "passwd", "--scryptn", "10", "--passfile", source.passfile]
+        new = source.root.parent / "new"
+        new.write_text("new\n")
+        output_of(*words, "--new-passfile", new, other / "moved")
+        after = (other / "moved" / ".gocryptfs.reverse.conf").read_bytes()
+        assert (source.view / "gocryptfs.conf").read_bytes() == after != before
 
 
 def test_the_config_can_be_withheld(source: Source) -> None:
