@@ -723,6 +723,38 @@ def test_a_damaged_file_is_never_taken_for_complete(
     assert os.listdir(str(plain)) == ["f"]
 
 
+def test_forced_what_looks_complete_is_repaired(tmp_path: Path, run: Run, plain: Path) -> None:
+    """Content, mode and attributes of a file whose size and time are right; hard links stay."""
+    made = make(tmp_path, {b"a": b"first", b"c": b"x" * 5000})
+    os.link(str(made.stored[b"a"]), str(made.add_name(b"", b"b")))
+    name = made.names.encrypt_attribute_name(b"user.x")
+    os.setxattr(str(made.stored[b"a"]), name, made.content.encrypt_value(b"value"))
+    assert restore(run, made, made.root, plain).code == 0
+    expected = seen(plain)
+    status = (plain / "a").stat()
+    (plain / "a").write_text("decay")
+    (plain / "a").chmod(0o777)
+    os.removexattr(str(plain / "a"), "user.x")
+    os.utime(str(plain / "a"), ns=(status.st_atime_ns, status.st_mtime_ns))
+    outcome = restore(run, made, "--force", made.root, plain)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert contents(plain) == {b"a": b"first", b"b": b"first", b"c": b"x" * 5000}
+    assert seen(plain) == expected
+    assert os.getxattr(str(plain / "b"), "user.x") == b"value"
+
+
+def test_what_is_damaged_by_now_replaces_no_complete_file(
+    tmp_path: Path, run: Run, plain: Path
+) -> None:
+    """Not with --force either: of the two, the copy that is there is the better one."""
+    made = make(tmp_path, {b"a": b"x" * 9000})
+    assert restore(run, made, made.root, plain).code == 0
+    made.damage(b"a", 1)
+    outcome = restore(run, made, "--force", made.root, plain)
+    assert (outcome.code, len(outcome.errors)) == (26, 2)
+    assert contents(plain) == {b"a": b"x" * 9000}
+
+
 def test_a_link_to_a_damaged_file_is_named_too(tmp_path: Path, run: Run, plain: Path) -> None:
     """Under each of its names something is lost."""
     made = make(tmp_path, {b"a": b"x" * 9000})

@@ -169,7 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = command("restore", _restore, "make plain copies", key, quiet, sources)
     add.add_argument("destination", metavar="DESTINATION")
-    add.add_argument("--force", action="store_true", help="replace what exists and differs")
+    add.add_argument(
+        "--force", action="store_true", help="replace what exists, also what looks complete"
+    )
     add = command("verify", _verify, "read all, report damage", key, quiet, as_json, sources)
     add.add_argument(
         "--against", metavar="PLAIN", help="a directory whose content the whole tree must equal"

@@ -13,7 +13,7 @@ import os
 import stat
 from collections import defaultdict
 from contextlib import suppress
-from typing import DefaultDict, Dict, List, Optional, Set, Tuple
+from typing import DefaultDict, Dict, List, Set, Tuple
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.beneath import Beneath
@@ -60,9 +60,9 @@ def check_destination(root: str, sources: List[Entry], destination: str) -> None
 class Restore:
     """A context manager: restores into `destination`, which is made if it does not exist.
 
-    `force`: replace what is there already and differs. Raises VaultError (6; 11 while another restore
-    writes there). Afterwards `restored` is the number of objects but directories, and `keeps_owners`
-    False if owners were not allowed to be set.
+    `force`: replace what is there already, also what looks complete. Raises VaultError (6; 11 while
+    another restore writes there). Afterwards `restored` is the number of objects but directories, and
+    `keeps_owners` False if owners were not allowed to be set.
     """
 
     def __init__(
@@ -221,18 +221,26 @@ class Restore:
             if is_part(name):
                 spared.add(name)
             replace = self.force
+            alike = False
             try:
                 existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
                 pass
             else:
-                if self._is_restored(entry, place, existing, first):
+                alike = self._is_complete(entry, place, existing)
+                if first is not None:
+                    restored = os.path.samestat(existing, self._beneath.stat(first))
+                else:  # size and time do not tell of a file that has decayed
+                    restored = alike and not self.force
+                if restored:
                     self.progress.advance(self.vault.size(entry))
                     self._remember(entry, path)
                     return
-                replace = replace or self._is_other_copy(entry, place, existing, first)
+                if first is not None and alike:
+                    replace = replace or self._is_other_copy(entry, place, first)
                 if not replace:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            complete = True
             try:
                 if first is not None:
                     self._link(first, place)
@@ -240,8 +248,13 @@ class Restore:
                     if identity in self._damaged:
                         self.report.damaged(entry.path, entry.stored, "a link to a damaged file")
                 else:
-                    self._create(entry, place)
-                _put_in_place(place, replace)
+                    complete = self._create(entry, place)
+                if complete or not alike:
+                    _put_in_place(place, replace)
+                else:
+                    remove_part(place)
+                    why = "not replaced: what is there has the same size and time, and may be whole"
+                    self.report.damaged(entry.path, entry.stored, why)
             except BaseException as error:
                 large = entry.kind == stat.S_IFREG and self.vault.size(entry) > CHECKPOINT
                 if large and not isinstance(error, FileExistsError):
@@ -257,14 +270,6 @@ class Restore:
         if entry.status.st_nlink > 1:
             self._links.setdefault((entry.status.st_dev, entry.status.st_ino), path)
 
-    def _is_restored(
-        self, entry: Entry, place: Place, existing: os.stat_result, first: Optional[str]
-    ) -> bool:
-        """Tell whether what has the name is what would be restored, and linked to the first name."""
-        if first is not None:
-            return os.path.samestat(existing, self._beneath.stat(first))
-        return self._is_complete(entry, place, existing)
-
     def _is_complete(self, entry: Entry, place: Place, existing: os.stat_result) -> bool:
         if stat.S_IFMT(existing.st_mode) != entry.kind:
             return False
@@ -277,15 +282,11 @@ class Restore:
             return False
         return existing.st_mtime_ns == entry.status.st_mtime_ns
 
-    def _is_other_copy(
-        self, entry: Entry, place: Place, existing: os.stat_result, first: Optional[str]
-    ) -> bool:
-        """Whether an earlier run has restored this name, and this run another name of it once more.
+    def _is_other_copy(self, entry: Entry, place: Place, first: str) -> bool:
+        """Whether what an earlier run restored under this name is what this run has under another.
 
         Nothing is lost when such a copy becomes a link to the other.
         """
-        if first is None or not self._is_complete(entry, place, existing):
-            return False
         return entry.kind != stat.S_IFREG or self._is_equal(first, place)
 
     def _is_equal(self, first: str, place: Place) -> bool:
@@ -317,7 +318,8 @@ class Restore:
                 follow_symlinks=False,
             )
 
-    def _create(self, entry: Entry, place: Place) -> None:
+    def _create(self, entry: Entry, place: Place) -> bool:
+        """Make an object under its unfinished name; return whether all of its content could be read."""
         complete = True
         if entry.kind == stat.S_IFREG:
             complete = self._write_file(entry, place)
@@ -331,6 +333,7 @@ class Restore:
                 os.mknod(place.part, mode, device, dir_fd=place.directory)
         # What lacks something keeps the time of now, so that no later run takes it for complete.
         self._set_metadata(entry, place.directory, place.part, times=complete)
+        return complete
 
     def _write_file(self, entry: Entry, place: Place) -> bool:
         """Write a file's content, with holes; return whether all of it could be read."""
