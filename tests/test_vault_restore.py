@@ -273,6 +273,48 @@ def test_a_second_run_writes_nothing(tmp_path: Path, run: Run, plain: Path) -> N
     assert [(path.stat().st_ino, path.stat().st_ctime_ns) for path in files] == before
 
 
+@pytest.mark.parametrize("kept", [10**9, 2 * 10**9])
+def test_times_are_compared_as_the_destination_keeps_them(
+    tmp_path: Path, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """ext4 with small inodes keeps seconds, FAT every other one: a second run finds all complete."""
+    made = make(tmp_path, TREE)
+    for path in (b"a", b"d/c"):
+        os.utime(str(made.stored[path]), ns=(1, 10**18 + 10**9 + 7))
+    utime = os.utime
+
+    def coarse(path: Union[str, int], ns: Tuple[int, int]) -> None:
+        utime(path, ns=(ns[0] // kept * kept, ns[1] // kept * kept))
+
+    monkeypatch.setattr(os, "utime", coarse)
+    restore(run, made, made.root, plain)
+    before = seen(plain)
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert seen(plain) == before
+    monkeypatch.undo()
+    assert restore(run, made, made.root, plain).code == 11
+
+
+def test_an_attribute_that_cannot_be_set_costs_no_time(
+    tmp_path: Path, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named; the file is complete but for that, and no later run takes it for another."""
+    made = make(tmp_path, TREE)
+    name = made.names.encrypt_attribute_name(b"user.x")
+    os.setxattr(str(made.stored[b"a"]), name, made.content.encrypt_value(b"value"))
+
+    def refuse(path: str, attribute: bytes, value: bytes) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, len(outcome.errors)) == (11, 1)
+    assert (plain / "a").stat().st_mtime_ns == made.stored[b"a"].stat().st_mtime_ns
+    outcome = restore(run, made, made.root, plain)
+    assert (outcome.code, outcome.errors) == (0, [])
+
+
 def test_what_exists_is_not_overwritten_unless_forced(
     tmp_path: Path, run: Run, plain: Path
 ) -> None:

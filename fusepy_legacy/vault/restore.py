@@ -24,6 +24,7 @@ from fusepy_legacy.vault.parts import (
     DAMAGED_MODE,
     Place,
     is_part,
+    kept_time,
     open_part,
     place_of,
     remove_part,
@@ -280,7 +281,11 @@ class Restore:
             return False
         if entry.kind in (stat.S_IFCHR, stat.S_IFBLK) and existing.st_rdev != entry.status.st_rdev:
             return False
-        return existing.st_mtime_ns == entry.status.st_mtime_ns
+        time = entry.status.st_mtime_ns
+        if existing.st_mtime_ns != time:
+            with suppress(OSError):  # where nothing can be made, nothing was restored
+                time = kept_time(place.directory, time)
+        return existing.st_mtime_ns == time
 
     def _is_other_copy(self, entry: Entry, place: Place, first: str) -> bool:
         """Whether what an earlier run restored under this name is what this run has under another.
@@ -331,7 +336,8 @@ class Restore:
             else:
                 mode, device = entry.kind | 0o600, entry.status.st_rdev
                 os.mknod(place.part, mode, device, dir_fd=place.directory)
-        # What lacks something keeps the time of now, so that no later run takes it for complete.
+        # What the tree has lost some of keeps the time of now: no later run takes it for complete. What
+        # the destination cannot have is no reason, for a later run can do no better.
         self._set_metadata(entry, place.directory, place.part, times=complete)
         return complete
 
@@ -382,7 +388,9 @@ class Restore:
                 self.keeps_owners = False
                 mode &= ~_SET_ID  # they would be another user's
             problems = self.report.count
-            for attribute, value in self.vault.attributes(entry, self.report).items():
+            attributes = self.vault.attributes(entry, self.report)
+            whole = self.report.count == problems
+            for attribute, value in attributes.items():
                 try:
                     os.setxattr(path, attribute, value)
                 except OSError as error:
@@ -390,7 +398,7 @@ class Restore:
                     self.report.failed(entry.path, why)
             if not stat.S_ISLNK(status.st_mode):
                 os.chmod(path, mode)
-            if times and self.report.count == problems:
+            if times and whole:
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(descriptor)
