@@ -148,6 +148,30 @@ def test_what_is_not_the_users_is_not_shown(tmp_path: Path, run: Run) -> None:
     assert outcome == (0, b"a\n" + b"b" * 230 + b"\nd\n", [])
 
 
+def test_plain_names_that_look_internal_are_the_users(tmp_path: Path, run: Run) -> None:
+    """In a tree with plain names everything but the config itself, as a mount shows it."""
+    tree: Tree = {
+        b"gocryptfs.conf.1234abcd.tmp": b"x",
+        b"gocryptfs.confuse.tmp": b"y",
+        b"gocryptfs.diriv": b"z",
+    }
+    made = make(tmp_path, tree, FORWARD_PLAINTEXT_NAMES)
+    key = ["--passfile", made.passfile, made.root]
+    assert run("restore", *key, tmp_path / "plain") == (0, b"3 files restored\n", [])
+    assert contents(tmp_path / "plain") == tree
+    assert run("verify", "--against", tmp_path / "plain", *key).code == 0
+
+
+def test_only_what_passwd_leaves_is_not_shown(tmp_path: Path, run: Run) -> None:
+    """With encrypted names that has no other meaning; what has is named as lost."""
+    made = make(tmp_path, TREE)
+    for name in ("gocryptfs.conf.tmp", "gocryptfs.confuse.tmp"):
+        (made.root / name).write_bytes(b"")
+    outcome = run("ls", "--passfile", made.passfile, made.root)
+    assert (outcome.code, len(outcome.errors)) == (26, 1)
+    assert outcome.errors[0].startswith("gocryptfs.confuse.tmp ")
+
+
 @pytest.mark.parametrize("name", [b"..", b".", b"x/../../y", b"/etc/passwd", b"x\0y", b"/"])
 def test_a_name_that_cannot_be_one_is_damage(tmp_path: Path, run: Run, name: bytes) -> None:
     """Whoever has the key, but not the destination, could have made it: nothing leaves the destination."""

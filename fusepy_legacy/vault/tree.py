@@ -5,6 +5,7 @@ Everything in it is opened beneath its root, and no symlink is followed: the tre
 
 import errno
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set
@@ -28,6 +29,8 @@ from fusepy_legacy.crypt.names import (
 from fusepy_legacy.vault.files import EncryptedFile
 from fusepy_legacy.vault.report import Lost, Report, VaultError, code_of, printable, reading
 
+# What a passwd that was killed leaves: ours (config_file.py), or that of gocryptfs.
+_UNFINISHED_CONFIG = re.compile(re.escape(CONFIG_FILE) + rb"(\.[0-9a-f]{8})?\.tmp\Z")
 _SMALL_FILE_MAX = 4096  # a directory IV has 16 bytes, a companion at most 344
 
 
@@ -274,10 +277,14 @@ class Vault:
 
     def _is_internal(self, directory: Entry, stored: bytes) -> bool:
         """Whether a file in the tree is not part of what was encrypted."""
-        if not directory.stored and stored.startswith(CONFIG_FILE):
-            return stored == CONFIG_FILE or stored.endswith(b".tmp")
-        if self.config.plaintext_names:
+        if not directory.stored and stored == CONFIG_FILE:
+            return True
+        if (
+            self.config.plaintext_names
+        ):  # what only looks internal is a file that the mount shows, too
             return False
+        if not directory.stored and _UNFINISHED_CONFIG.match(stored):
+            return True
         # rmdir first moves a directory's IV to its parent.
         rest = stored[len(DIRECTORY_IV_FILE) :]
         is_iv = stored.startswith(DIRECTORY_IV_FILE) and (not rest or rest.startswith(b".rmdir."))
