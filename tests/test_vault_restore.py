@@ -65,6 +65,21 @@ def test_nothing_is_restored_into_the_encrypted_tree(tmp_path: Path, run: Run) -
     assert sorted(os.listdir(str(made.root))) == before
 
 
+def test_nothing_is_restored_over_the_encrypted_tree(tmp_path: Path, run: Run) -> None:
+    """Where the destination is above it, and a directory of the tree has its name and its files'."""
+    tree: Tree = {b"encrypted": {b"gocryptfs.conf": b"x", b"d": {b"e": b"y"}}, b"a": b"first"}
+    made = make(tmp_path, tree)
+    before = contents(made.root)
+    outcome = restore(run, made, "--force", made.root, tmp_path)
+    assert outcome.code == 11
+    assert outcome.errors == [
+        f"encrypted{path}: not restored: its place is in the encrypted tree"
+        for path in ("", "/d", "/d/e", "/gocryptfs.conf")
+    ]
+    assert contents(made.root) == before
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
 def test_metadata_is_restored(tmp_path: Path, run: Run, plain: Path) -> None:
     """Modes with their special bits, times to the nanosecond also of symlinks and directories, attributes."""
     made = make(tmp_path, TREE)

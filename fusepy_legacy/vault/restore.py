@@ -84,6 +84,8 @@ class Restore:
         self._found: List[str] = []  # directories that were there, and may hold unfinished files
         # By directory, what only looks like a file that nobody needs: see remove_stale_parts.
         self._spared: DefaultDict[str, Set[str]] = defaultdict(set)
+        self._tree = vault.root().status
+        self._barred: Tuple[str, ...] = ()  # where the encrypted tree is in the destination
         self._links: Dict[Tuple[int, int], str] = {}
         self._damaged: Set[Tuple[int, int]] = set()
         try:
@@ -135,6 +137,8 @@ class Restore:
 
     def _try(self, entry: Entry, path: str, finish: bool = False) -> None:
         try:
+            if f"{path}/".startswith(self._barred):
+                raise _in_the_tree()
             if finish:
                 with self._beneath.parent(path) as (directory, name):
                     self._set_metadata(entry, directory, name)
@@ -170,6 +174,9 @@ class Restore:
 
         Not if it is another than the tree's, by mode or owner: then it is the user's.
         """
+        if os.path.samestat(existing, self._tree):
+            self._barred += (f"{path}/",)
+            raise _in_the_tree()
         if path != "/":
             self._found.append(path)
         if self.force or _is_unfinished(existing) or self._is_alike(entry, existing):
@@ -402,6 +409,10 @@ class Restore:
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(descriptor)
+
+
+def _in_the_tree() -> OSError:
+    return OSError(errno.EPERM, "its place is in the encrypted tree")
 
 
 def _remove_acls(path: str) -> None:
