@@ -17,6 +17,8 @@ from fusepy_legacy.commands.vault import main
 from fusepy_legacy.crypt.content import BLOCK_SIZE
 from fusepy_legacy.crypt.metadata import encrypt_target
 from fusepy_legacy.vault import restore as restore_module
+from tests.mounted.commands import output_of
+from tests.mounted.mounting import unmount
 from tests.vault_trees import Link, Made, Outcome, Tree, contents, make, runner
 
 Run = Callable[..., Outcome]
@@ -78,6 +80,24 @@ def test_nothing_is_restored_over_the_encrypted_tree(tmp_path: Path, run: Run) -
     ]
     assert contents(made.root) == before
     assert (tmp_path / "a").read_bytes() == b"first"
+
+
+@needs_root
+@pytest.mark.parametrize("below", [b"", b"d"])
+def test_nothing_is_restored_into_a_bind_mount_of_the_tree(
+    tmp_path: Path, run: Run, below: bytes
+) -> None:
+    """Nor of a directory in it; what was restored would be restored again, without end."""
+    made = make(tmp_path, TREE)
+    bound = tmp_path / "bound"
+    bound.mkdir()
+    output_of("mount", "--bind", made.stored[below], bound)
+    try:
+        outcome = restore(run, made, made.root, bound / "out")
+        assert outcome.code == 6
+        assert len(list(bound.rglob("out/*"))) < 4
+    finally:
+        unmount(bound)
 
 
 def test_metadata_is_restored(tmp_path: Path, run: Run, plain: Path) -> None:

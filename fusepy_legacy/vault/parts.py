@@ -41,6 +41,16 @@ def is_part(name: str) -> bool:
     return re.match(r"\.fusepy-vault\.[0-9a-f]{16}\.part\Z", name) is not None
 
 
+def part_name() -> str:
+    """Return a name that nothing has, as of an unfinished file, so that a later run removes it."""
+    return f".fusepy-vault.{os.urandom(8).hex()}.part"
+
+
+def open_new(name: str, directory: int) -> int:
+    """Make a file that only its owner may read, and return its descriptor; EEXIST if there is one."""
+    return os.open(name, _NEW, _RESUMABLE_MODE, dir_fd=directory)
+
+
 def open_part(place: Place, size: int, checkpoint: int) -> Tuple[int, int]:
     """Open the unfinished file, new or as an earlier run left it; return from where to go on.
 
@@ -57,7 +67,7 @@ def open_part(place: Place, size: int, checkpoint: int) -> Tuple[int, int]:
                 return descriptor, max(certain, 0) // BLOCK_SIZE * BLOCK_SIZE
             os.close(descriptor)
     remove_part(place)
-    return os.open(place.part, _NEW, _RESUMABLE_MODE, dir_fd=place.directory), 0
+    return open_new(place.part, place.directory), 0
 
 
 def remove_part(place: Place) -> None:
@@ -83,8 +93,8 @@ def kept_time(directory: int, time: int) -> int:
 
     ext4 with small inodes keeps seconds until 2038, FAT every other one (utimensat(2) tells nobody).
     """
-    name = f".fusepy-vault.{os.urandom(8).hex()}.part"
-    descriptor = os.open(name, _NEW, _RESUMABLE_MODE, dir_fd=directory)
+    name = part_name()
+    descriptor = open_new(name, directory)
     try:
         os.utime(descriptor, ns=(time, time))
         return os.fstat(descriptor).st_mtime_ns

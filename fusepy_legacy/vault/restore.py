@@ -13,6 +13,7 @@ import os
 import stat
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 from typing import DefaultDict, Dict, List, Set, Tuple
 
 from fusepy_legacy import syscalls
@@ -25,7 +26,9 @@ from fusepy_legacy.vault.parts import (
     Place,
     is_part,
     kept_time,
+    open_new,
     open_part,
+    part_name,
     place_of,
     remove_part,
     remove_stale_parts,
@@ -54,8 +57,11 @@ def check_destination(root: str, sources: List[Entry], destination: str) -> None
     names = [source.path.rpartition(b"/")[2] for source in sources]
     if len(set(names)) < len(names) or (b"" in names and len(names) > 1):
         raise VaultError("two sources would be restored to the same place", EXIT_USAGE)
-    if f"{os.path.realpath(destination)}/".startswith(f"{os.path.realpath(root)}/"):
-        raise VaultError(f"{destination}: it is in the encrypted tree", EXIT_ROOT)
+    path = Path(os.path.realpath(destination))
+    for place in (path, *path.parents):
+        with suppress(OSError):  # it is not there yet
+            if os.path.samefile(str(place), root):  # by another path, too: mount --bind
+                raise VaultError(f"{destination}: it is in the encrypted tree", EXIT_ROOT)
 
 
 class Restore:
@@ -119,11 +125,20 @@ class Restore:
 
     def run(self, sources: List[Entry]) -> None:
         """Restore each source under its own name, the root as the destination itself."""
-        for source in sources:
-            prefix = source.path.rpartition(b"/")[0]
-            for entry in self.vault.walk(source, self.report):
-                relative = entry.path[len(prefix) :] if prefix else b"/" + entry.path
-                self._try(entry, os.fsdecode(relative))
+        marker = part_name()
+        try:
+            with suppress(OSError):  # where nothing may be made, or the disk is full
+                os.close(open_new(marker, self._top))
+            for source in sources:
+                prefix = source.path.rpartition(b"/")[0]
+                for entry in self.vault.walk(source, self.report):
+                    if entry.is_directory and self._is_destination(entry, marker):
+                        raise VaultError("the destination is in what is restored", EXIT_ROOT)
+                    relative = entry.path[len(prefix) :] if prefix else b"/" + entry.path
+                    self._try(entry, os.fsdecode(relative))
+        finally:
+            with suppress(OSError):
+                os.unlink(marker, dir_fd=self._top)
         for path in self._found:
             self._remove_stale_parts(path)
         # Directories last, for what is made in them changes their times; those below first, for
@@ -134,6 +149,18 @@ class Restore:
         if all(source.path for source in sources) and _is_unfinished(top):  # none of the tree's
             os.fchmod(self._top, stat.S_IMODE(top.st_mode) & ~stat.S_ISVTX)
         syscalls.syncfs(self._top)
+
+    def _is_destination(self, directory: Entry, marker: str) -> bool:
+        """Whether a directory of the tree is the destination, which would go into itself without end.
+
+        A mounted view of a directory above the destination has device and inode numbers of its own, so
+        there only a file that is in the destination tells.
+        """
+        if os.path.samestat(directory.status, os.fstat(self._top)):
+            return True
+        with suppress(Lost, OSError):
+            return self.vault.child(directory, os.fsencode(marker)) is not None
+        return False
 
     def _try(self, entry: Entry, path: str, finish: bool = False) -> None:
         try:

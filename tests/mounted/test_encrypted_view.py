@@ -14,7 +14,7 @@ import pytest
 
 from fusepy_legacy.crypt.config import DIRIV, FORWARD_PLAINTEXT_NAMES, REVERSE
 from tests.errnos import raises_errno
-from tests.mounted.commands import Word, output_of, wait_until
+from tests.mounted.commands import Word, output_of, run, wait_until
 from tests.mounted.encrypted_views import PASSWORD, Source, contents, make_source, settle
 from tests.mounted.gocryptfs import Sides, assert_equal, fill, mounted
 from tests.mounted.mounting import Mounted, mounts_below
@@ -142,6 +142,19 @@ def test_restored_without_a_mount(source: Source) -> None:
     (source.root / ".gocryptfs.reverse.conf").unlink()
     words = ["verify", "-q", "--passfile", source.passfile, "--against", source.root, copy]
     output_of(*VAULT, *words)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_view_is_not_restored_into_its_own_source(source: Source, depth: int) -> None:
+    """The restored files would be in the view, and restored again, without end."""
+    (source.root / "d").mkdir()
+    (source.root / "file").write_text("content")
+    destination = source.root / "d/out" if depth == 2 else source.root / "out"
+    with source.shown():
+        outcome = run([*VAULT, "restore", "--passfile", source.passfile, source.view, destination])
+    assert (outcome.code, outcome.errors.count("\n")) == (6, 1)
+    assert "the destination is in what is restored" in outcome.errors
+    assert len(list(all_below(destination))) <= 2
 
 
 def test_every_mount_shows_the_same(source: Source) -> None:
