@@ -186,6 +186,26 @@ def test_a_name_that_cannot_be_one_is_damage(tmp_path: Path, run: Run, name: byt
     assert sorted(os.listdir(str(tmp_path))) == ["encrypted", "password", "plain"]
 
 
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_a_second_file_of_one_name_takes_nobody_s_place(
+    tmp_path: Path, run: Run, options: List[str]
+) -> None:
+    """Whether it has the plain name or another encrypted form of it; each is named."""
+    tree: Tree = {b"doc": b"mine", b"d": {b"file": b"below"}, b"l" * 50: b"hashed"}
+    made = make(tmp_path, tree, limit=62)
+    (made.root / "doc").write_bytes(made.encrypt(b"planted"))
+    (made.root / "d").mkdir()
+    (made.root / "d" / "file").write_bytes(made.encrypt(b"planted"))
+    whole = os.fsdecode(made.names.encrypt_name(b"l" * 50, made.ivs[b""]))
+    (made.root / whole).write_bytes(made.encrypt(b"planted"))
+    words = ["--passfile", made.passfile, made.root, tmp_path / "plain"]
+    outcome = run("restore", *options, *words)
+    assert outcome.code == 26
+    left_out = [line for line in outcome.errors if line.endswith("another file has this name")]
+    assert {line.split(" ")[1] for line in left_out} == {"(doc):", "(d):", f"({whole}):"}
+    assert contents(tmp_path / "plain") == tree
+
+
 def test_a_lost_name_is_not_a_lost_file(tmp_path: Path, run: Run) -> None:
     """A companion that is gone or another's: the content comes back under the encrypted name."""
     made = make(tmp_path, {b"x" * 200: b"X", b"y" * 200: b"Y", b"z": b"Z"})

@@ -157,7 +157,24 @@ class Vault:
                 entries.append(entry)
             except Lost as error:
                 report.damaged(_join(directory.path, name), whole, error)
-        return sorted(entries, key=lambda entry: entry.path)
+        return self._one_of_each_name(entries, iv, report)
+
+    def _one_of_each_name(self, entries: List[Entry], iv: bytes, report: Report) -> List[Entry]:
+        """Sort entries of a directory by name; of several with one name, only what `child` finds is left.
+
+        Whoever can write to the tree can give a file a second encrypted name for a plain one, or that as it
+        is, which is then taken for a name that is lost.
+        """
+        found: Dict[bytes, Entry] = {}
+        for entry in entries:
+            other = found.get(entry.path)
+            if other is not None:
+                encrypted = self.names.encrypt_name(os.path.basename(entry.path), iv)
+                if os.path.basename(entry.stored) != self.names.stored_name(encrypted):
+                    entry, other = other, entry
+                report.damaged(other.path, other.stored, "left out: another file has this name")
+            found[entry.path] = entry
+        return [found[path] for path in sorted(found)]
 
     def _report_left_over(self, directory: Entry, stored: bytes, iv: bytes, report: Report) -> None:
         name = stored
