@@ -153,7 +153,9 @@ def test_keys_stay_in_the_process(tmp_path: Path, made: Made) -> None:
     assert os.geteuid() != 0 or re.search(r"^VmLck:\s+[1-9]", shown.read_text(), re.M)
 
 
-@pytest.mark.parametrize("command", ["", "false", "/does/not/exist", "echo 'x"])
+@pytest.mark.parametrize(
+    "command", ["", "false", "/does/not/exist", "echo 'x", "cat /dev/zero", "yes"]
+)
 def test_a_program_that_gives_no_password(run: Run, made: Made, command: str) -> None:
     """One line says what is wrong with it."""
     outcome = run("ls", "--extpass", command, made.root)

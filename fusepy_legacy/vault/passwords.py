@@ -18,6 +18,8 @@ from fusepy_legacy.errors import (
 )
 from fusepy_legacy.vault.report import VaultError
 
+_OUTPUT_MAX = 1 << 20  # of a program that prints a password, and maybe more in further lines
+
 
 class PasswordSource:
     """`passfiles`: the first lines of several are joined (as gocryptfs does). `extpass`: a command line.
@@ -99,18 +101,32 @@ def _first_line_of(path: str) -> bytes:
         raise VaultError(f"{path}: {error.strerror}", EXIT_PASSWORD_SOURCE)
 
 
+def _output(words: List[str]) -> bytes:
+    """Run a program to its end and return what it prints: only then it is known not to have failed."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            output = process.stdout.read(_OUTPUT_MAX + 1)
+            if len(output) > _OUTPUT_MAX:
+                raise ValueError(f"{words[0]}: it printed more than {_OUTPUT_MAX} bytes")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return output
+
+
 def _from_program(command: str) -> bytes:
     try:
         words = shlex.split(command)
         if not words:
             raise ValueError("the command is empty")
-        output = subprocess.check_output(words)
+        return _output(words).split(b"\n", 1)[0]
     except ValueError as error:
         problem = str(error)
     except OSError as error:
         problem = f"{words[0]}: {error.strerror}"
     except subprocess.CalledProcessError as error:
         problem = f"{words[0]}: it ended with {error.returncode}"
-    else:
-        return output.split(b"\n", 1)[0]
     raise VaultError(f"extpass: {problem}", EXIT_PASSWORD_SOURCE)
