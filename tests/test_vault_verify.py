@@ -211,6 +211,21 @@ def test_metadata_is_compared_when_it_is_asked_for(made: Made, run: Run, plain: 
     assert [item["path"] for item in damage] == [line.split(":")[0] for line in lines]
 
 
+@pytest.mark.parametrize("name", ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"])
+def test_what_xfs_calls_acls_is_no_difference(
+    made: Made, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They are compared by their own names, which it lists as well."""
+    words = ["--passfile", made.passfile, made.root]
+    assert run("restore", "--force", *words, plain).code == 0
+    verify = ["verify", "-q", "--metadata", "--against", plain, *words]
+    assert run(*verify) == (0, b"", [])
+    listed = os.listxattr
+    monkeypatch.setattr(os, "listxattr", lambda path: [*listed(path), name])
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"ACL")
+    assert run(*verify) == (0, b"", [])
+
+
 def test_holes_are_compared_and_counted(tmp_path: Path, run: Run) -> None:
     """A hole equals zeros and a hole, and nothing else."""
     made = make(tmp_path, {b"f": b""})

@@ -11,6 +11,8 @@ from fusepy_legacy.vault.report import VaultError, printable
 from fusepy_legacy.vault.tree import Entry
 
 _CAPABILITY = b"security.capability"
+# What XFS calls ACLs on the disk, and lists for root beside their own names (linux/fs/xfs/xfs_xattr.c).
+_XFS_ACLS = frozenset((b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"))
 
 
 class Plain:
@@ -93,7 +95,7 @@ class Plain:
         if entry.path and status.st_mtime_ns != plain.st_mtime_ns:
             yield f"changed at {_seconds(status)}, not at {_seconds(plain)}"
         expected_attributes = self.attributes(entry.path)
-        for name in sorted({*attributes, *expected_attributes}):
+        for name in sorted({*attributes, *expected_attributes} - _XFS_ACLS):
             if name not in attributes:
                 yield f"no attribute {printable(name)}"
             elif name not in expected_attributes:
