@@ -7,6 +7,7 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -465,6 +466,20 @@ def test_the_exit_codes_are_those_of_gocryptfs(
     )
     assert process.returncode == code
     assert run(*(places.get(word, word) for word in ours)).code == code
+
+
+def test_termination_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM ends it with the line and the exit code of Ctrl-C."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        monkeypatch.setattr(vault, "measure", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(sys, "argv", ["fusepy-vault", "speed"])
+        os._exit(vault.main())
+    assert os.waitpid(pid, 0)[1] == 15 << 8
+    assert capfd.readouterr().err == "fusepy-vault: interrupted\n"
 
 
 def test_an_interruption_has_an_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 from contextlib import ExitStack
 from typing import Any, Callable, List, NoReturn, Optional, Tuple
@@ -69,6 +70,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         with complete_output():
             options = _parser().parse_args(arguments)
         if arguments is None:  # not for a program that calls this
+            # As Ctrl-C: small unfinished files are removed, and a prompt gives the terminal its echo back.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             secrecy.forbid_dumps()
             secrecy.lock_memory()
         if sys.stdout is None:  # closed, so its number would be the next file's that is opened
