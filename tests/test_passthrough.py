@@ -69,6 +69,7 @@ def test_what_stays_where_it_was_needs_no_further_right(
     try:
         os.pwritev(file.fd, [b"a"], 0, 0x20)  # RWF_NOAPPEND, Linux 6.9
     except (AttributeError, OSError):
+        file.release(0)
         pytest.skip("this Python or this kernel has to open the file again")
     at_offset(True)
     with monkeypatch.context() as patch:
