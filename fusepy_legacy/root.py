@@ -184,7 +184,9 @@ class Root(Beneath):
             with self.reference(path) as reference:
                 return os.open(reference, flags | os.O_CLOEXEC, mode)
         if flags & os.O_CREAT and path.directory is not None:
-            with self._confirmed(super().parent(path), path) as (directory, name):
+            parent = super().parent(path)
+            with parent as (directory, name):
+                self._compare_directory(path, name, directory)
                 flags |= os.O_NOFOLLOW | os.O_CLOEXEC
                 return os.open(name, flags, mode, dir_fd=directory)
         if not flags & os.O_TRUNC or path.file is None:
@@ -205,7 +207,9 @@ class Root(Beneath):
             self._compare(path, path.file, descriptor)
 
     def _compare(self, path: str, expected: FileId, descriptor: int) -> None:
-        status = self.shown(os.fstat(descriptor), descriptor)
+        status = os.fstat(descriptor)
+        if not self._as_it_is or status.st_dev != self.device:
+            status = self.shown(status, descriptor)
         if (status.st_dev, status.st_ino) != expected:
             raise error(errno.ESTALE, path)
 

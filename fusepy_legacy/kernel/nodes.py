@@ -286,6 +286,8 @@ class NodeTable:
 
     def is_moving(self, parent: Node, name: str) -> bool:
         """Tell whether a rename is under way that gives a name to another file, or takes it away."""
+        if not self.under_way:
+            return False
         return any((parent, name) in move.names for move in self.under_way.copy())
 
     def settle(self) -> bool:
