@@ -296,9 +296,8 @@ class Vault:
         """Whether a file in the tree is not part of what was encrypted."""
         if not directory.stored and stored == CONFIG_FILE:
             return True
-        if (
-            self.config.plaintext_names
-        ):  # what only looks internal is a file that the mount shows, too
+        # What only looks internal is a file that the mount shows, too.
+        if self.config.plaintext_names:
             return False
         if not directory.stored and _UNFINISHED_CONFIG.match(stored):
             return True
