@@ -182,8 +182,9 @@ class Beneath:
         finally:
             os.close(descriptor)
 
-    def _compare_directory(self, path: str, name: str, descriptor: int) -> None:
+    def _compare_directory(self, path: str, name: str, descriptor: int) -> Optional[os.stat_result]:
         """Raise ESTALE if the directory in which `name` was found is not the one that is meant: see Root."""
+        return None
 
     def parent(self, path: str) -> Parent:
         """Return a context manager that gives the descriptor of the file's directory, and its name there.

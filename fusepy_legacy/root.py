@@ -206,12 +206,13 @@ class Root(Beneath):
         if isinstance(path, Meant) and path.file is not None:
             self._compare(path, path.file, descriptor)
 
-    def _compare(self, path: str, expected: FileId, descriptor: int) -> None:
+    def _compare(self, path: str, expected: FileId, descriptor: int) -> os.stat_result:
         status = os.fstat(descriptor)
         if not self._as_it_is or status.st_dev != self.device:
             status = self.shown(status, descriptor)
         if (status.st_dev, status.st_ino) != expected:
             raise error(errno.ESTALE, path)
+        return status
 
     def opendir(self, path: str) -> "RootDirectory":
         """Return an open directory."""
@@ -268,11 +269,13 @@ class Root(Beneath):
 
     def old(self, path: str) -> Parent:
         """Return the directory and the name of a file that shall lose this name."""
-        return self._protected(self.parent(path, change=True), path)
+        self.check(path, change=True)
+        return self._confirmed(super().parent(path), path, taking=True)
 
     def replaced(self, path: str) -> Parent:
         """Return the directory and the name that a file shall get, from another that may have it."""
-        return self._protected(self.parent(path), path)
+        self.check(path)
+        return self._confirmed(super().parent(path), path, taking=True)
 
     def new(self, path: str, kind: int) -> Parent:
         """Return the directory and the name for a new file of a kind (S_IFMT)."""
@@ -281,37 +284,37 @@ class Root(Beneath):
         self.check_writable(path)
         return self._confirmed(super().parent(path), path)
 
-    def _confirmed(self, parent: Parent, path: str) -> Parent:
-        """Return the parent; raise ESTALE if it is not the directory that is meant."""
+    def _confirmed(self, parent: Parent, path: str, taking: bool = False) -> Parent:
+        """Return the parent; raise ESTALE if it is not the directory that is meant.
+
+        Where a name is to be taken from a file, it also has to be the file that is meant.
+        """
         try:
-            self._compare_directory(path, parent.name, parent.descriptor)
+            directory = self._compare_directory(path, parent.name, parent.descriptor)
+            if taking and isinstance(path, Meant) and path.file is not None:
+                self._compare_entry(path, path.file, parent, directory)
         except BaseException:
             parent.__exit__()
             raise
         return parent
 
-    def _protected(self, parent: Parent, path: str) -> Parent:
-        """Return the parent of a name that is to go; raise ESTALE if that is another file's than is meant.
-
-        Only in a sticky directory it matters whose it is.
-        """
-        if isinstance(path, Meant) and path.file is not None:
-            try:
-                self._compare_entry(path, path.file, parent)
-            except BaseException:
-                parent.__exit__()
-                raise
-        return parent
-
-    def _compare_directory(self, path: str, name: str, descriptor: int) -> None:
-        """Raise ESTALE if a directory is not the one that is meant."""
+    def _compare_directory(self, path: str, name: str, descriptor: int) -> Optional[os.stat_result]:
+        """Raise ESTALE if a directory is not the one that is meant; return its status if it was asked for."""
         # A directory that the mount covers is "." in itself.
         if isinstance(path, Meant) and path.directory is not None and name != ".":
-            self._compare(path, path.directory, descriptor)
+            return self._compare(path, path.directory, descriptor)
+        return None
 
-    def _compare_entry(self, path: str, expected: FileId, parent: Parent) -> None:
-        """Raise ESTALE if a name in a sticky directory is that of another file than is meant."""
-        if not os.fstat(parent.descriptor).st_mode & stat.S_ISVTX:
+    def _compare_entry(
+        self, path: str, expected: FileId, parent: Parent, directory: Optional[os.stat_result]
+    ) -> None:
+        """Raise ESTALE if a name in a sticky directory is that of another file than is meant.
+
+        Only there it matters whose it is: unlink(2), EPERM.
+        """
+        if directory is None:
+            directory = os.fstat(parent.descriptor)
+        if not directory.st_mode & stat.S_ISVTX:
             return
         status = os.stat(parent.name, dir_fd=parent.descriptor, follow_symlinks=False)
         if status.st_dev == self.device:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fusepy_legacy.kernel import nodes
-from fusepy_legacy.kernel.nodes import FileId, Node, NodeTable
+from fusepy_legacy.kernel.meant import FileId
+from fusepy_legacy.kernel.nodes import Node, NodeTable
 from tests.costs import cpu_seconds, lines_run
 
 DIRECTORY = 0  # as `links` of looked_up

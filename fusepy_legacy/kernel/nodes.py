@@ -19,7 +19,7 @@ import threading
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from fusepy_legacy.kernel.abi import ROOT_ID
-from fusepy_legacy.kernel.meant import FileId as FileId
+from fusepy_legacy.kernel.meant import FileId
 from fusepy_legacy.kernel.memory import empty_free_lists
 
 Name = Tuple["Node", str]

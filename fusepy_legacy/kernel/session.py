@@ -14,9 +14,10 @@ from fusepy_legacy.kernel.daemon import Daemon
 from fusepy_legacy.kernel.device import DEFAULT_SPIN, Device
 from fusepy_legacy.kernel.engine import Engine
 from fusepy_legacy.kernel.latency import WakeLatency, default_latency
+from fusepy_legacy.kernel.meant import FileId
 from fusepy_legacy.kernel.memory import give_back_large_blocks
 from fusepy_legacy.kernel.mounting import Mount, sync_filesystem
-from fusepy_legacy.kernel.nodes import FileId, Node
+from fusepy_legacy.kernel.nodes import Node
 from fusepy_legacy.kernel.operations import Callback, call
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.kernel.workers import DEFAULT_WORKERS, Workers

@@ -70,9 +70,8 @@ class EncryptedContent:
 
 def server(cipher: ContentCipher) -> Callable[[int, bytes], bytes]:
     """Return what does a job in another process."""
-    changed: Dict[
-        bytes, Version
-    ] = {}  # files that have been logged, by ID, as they were when opened
+    # Files that have been logged, by ID, as they were when opened.
+    changed: Dict[bytes, Version] = {}
 
     def serve(descriptor: int, job: bytes) -> bytes:
         length, offset, size, *version, file_id, block0_iv, known = _JOB.unpack_from(job)

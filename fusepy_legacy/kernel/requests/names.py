@@ -145,9 +145,8 @@ def link(engine: "Engine", parent: Node, old_id: int, name: str) -> bytes:
     if old is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     path = engine.child_path(parent, name)
-    if (
-        engine.nodes.path(old) is None
-    ):  # an unlinked open file, or one of O_TMPFILE: linkat(2), AT_EMPTY_PATH
+    # An unlinked open file, or one of O_TMPFILE: linkat(2), AT_EMPTY_PATH.
+    if engine.nodes.path(old) is None:
         with engine.handles.borrowed(old) as handle:
             call(engine.required("linkat"), handle.path, path, *handle.arguments)
     else:
