@@ -17,6 +17,7 @@ from fusepy_legacy.crypt.config import (
     REVERSE,
     create,
 )
+from fusepy_legacy.vault.location import Location, locate
 from tests.vault_trees import PASSWORD, SAMPLES, Link, Outcome, Tree, contents, make, runner, unpack
 
 Run = Callable[..., Outcome]
@@ -131,6 +132,13 @@ def test_a_tree_whose_config_is_elsewhere_begins_where_its_ivs_do(tmp_path: Path
     assert run("cat", *key, made.stored[b"d/e"] / "f").output == b"deep"
     assert run("cat", *key, made.at("d/e/f")).output == b"deep"
     assert run("ls", *key, made.stored[b"d"]).output == b"c\ne\n"
+
+
+def test_a_tree_may_begin_at_the_root_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above which there is nothing more to look for."""
+    monkeypatch.setattr(os.path, "lexists", lambda path: path.endswith("gocryptfs.diriv"))
+    monkeypatch.setattr(os.path, "isdir", lambda path: True)
+    assert locate("/a/b", "/config") == Location("/", "/config", b"a/b", is_reverse=False)
 
 
 def test_without_a_config_above_there_is_no_tree(tmp_path: Path, run: Run) -> None:

@@ -58,7 +58,9 @@ def _top(directory: str) -> str:
     """Return the directory of an encrypted tree that all others with an IV in them are below."""
     while not os.path.lexists(os.path.join(directory, os.fsdecode(CONFIG_FILE))):
         above = os.path.dirname(directory)
-        if not os.path.lexists(os.path.join(above, os.fsdecode(DIRECTORY_IV_FILE))):
+        if above == directory or not os.path.lexists(
+            os.path.join(above, os.fsdecode(DIRECTORY_IV_FILE))
+        ):
             break
         directory = above
     return directory
