@@ -1,4 +1,4 @@
-"""fusepy_legacy.views.readers: processes that answer requests in the engine's place.
+"""fusepy_legacy.kernel.readers: processes that answer requests in the engine's place.
 
 A pipe stands in for the device: each write(2) of a reply is short enough to arrive in one piece.
 """
@@ -17,8 +17,8 @@ from typing import Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from fusepy_legacy.views import readers as readers_module
-from fusepy_legacy.views.readers import Readers
+from fusepy_legacy.kernel import readers as readers_module
+from fusepy_legacy.kernel.readers import Readers
 from tests.children import in_child
 
 PATIENCE = 10  # seconds

@@ -5,15 +5,15 @@ Everything in it is opened beneath its root, and no symlink is followed: the tre
 
 import errno
 import os
-import re
 import stat
 from contextlib import suppress
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 from fusepy_legacy.beneath import Beneath
-from fusepy_legacy.crypt.config import CONFIG_FILE, Config
+from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.crypt.content import ContentCipher
 from fusepy_legacy.crypt.errors import CipherUnavailable, UnencryptableName
+from fusepy_legacy.crypt.internal import is_internal
 from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target
 from fusepy_legacy.crypt.names import (
     ATTRIBUTE_PREFIX,
@@ -29,8 +29,6 @@ from fusepy_legacy.crypt.names import (
 from fusepy_legacy.vault.files import EncryptedFile
 from fusepy_legacy.vault.report import Lost, Report, VaultError, code_of, printable, reading
 
-# What a passwd that was killed leaves: ours (config_file.py), or that of gocryptfs.
-_UNFINISHED_CONFIG = re.compile(re.escape(CONFIG_FILE) + rb"(\.[0-9a-f]{8})?\.tmp\Z")
 _SMALL_FILE_MAX = 4096  # a directory IV has 16 bytes, a companion at most 344
 
 
@@ -294,17 +292,8 @@ class Vault:
 
     def _is_internal(self, directory: Entry, stored: bytes) -> bool:
         """Whether a file in the tree is not part of what was encrypted."""
-        if not directory.stored and stored == CONFIG_FILE:
-            return True
-        # What only looks internal is a file that the mount shows, too.
-        if self.config.plaintext_names:
-            return False
-        if not directory.stored and _UNFINISHED_CONFIG.match(stored):
-            return True
-        # rmdir first moves a directory's IV to its parent.
-        rest = stored[len(DIRECTORY_IV_FILE) :]
-        is_iv = stored.startswith(DIRECTORY_IV_FILE) and (not rest or rest.startswith(b".rmdir."))
-        return is_iv or is_companion(stored)
+        top = not directory.stored
+        return is_internal(os.fsdecode(stored), top, self.config.plaintext_names)
 
     def _entry(self, directory: Entry, name: bytes, stored: bytes) -> Optional[Entry]:
         path = _join(directory.stored, stored)

@@ -6,7 +6,6 @@ known_names         those of them that have lately been met
 virtual             what is in the encrypted view but not in the directory: gocryptfs.conf and the like
 open_sizes          how large files are shown that grow while they are open
 encrypting          the content of an open plain file, encrypted
-readers             processes that do so for large reads
 identity            what tells files apart the same way at every mount
 decrypted           an encrypted directory shown plain, read and write (forward)
 content_file        reading and writing the content of an encrypted file

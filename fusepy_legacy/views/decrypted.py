@@ -21,6 +21,7 @@ from fusepy_legacy.beneath import Held
 from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.crypt.content import ContentCipher
 from fusepy_legacy.crypt.errors import CryptError, OutOfRange, UnencryptableName
+from fusepy_legacy.crypt.internal import CONFIG_NAME
 from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target, encrypt_target
 from fusepy_legacy.crypt.names import ATTRIBUTE_PREFIX, PLAIN_ATTRIBUTES, NameCipher
 from fusepy_legacy.dirents import Dirent
@@ -42,7 +43,7 @@ from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.long_names import LongNames
 from fusepy_legacy.views.stored_directories import EncryptedNames, PlainNames
 from fusepy_legacy.views.stored_names import StoredNames
-from fusepy_legacy.views.stored_paths import CONFIG_NAME, PlainPaths, StoredPaths
+from fusepy_legacy.views.stored_paths import PlainPaths, StoredPaths
 
 logger = logging.getLogger(__name__)
 
@@ -232,12 +233,12 @@ class DecryptedView(KeyedView):
         """Return how the names in an open directory are translated; one that was removed has none."""
         if isinstance(path, Held):
             return PlainNames()
-        hidden = CONFIG_NAME if path == "/" else ""
+        top = path == "/"
         foreign = os.fstat(descriptor).st_dev != self.beneath.device
         if not isinstance(self.beneath, StoredPaths) or (foreign and self.one_file_system):
-            return PlainNames(hidden)
+            return PlainNames(top)
         iv = self.beneath.iv(path, descriptor)
-        return EncryptedNames(self.beneath.names, iv, descriptor, hidden)
+        return EncryptedNames(self.beneath.names, iv, descriptor, top)
 
     @contextmanager
     def changing(self, made: Sequence[str] = (), removed: Sequence[str] = ()) -> Iterator[None]:

@@ -25,13 +25,13 @@ from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.daemon import use_no_terminal
 from fusepy_legacy.kernel.operations import ELSEWHERE
 from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.kernel.readers import LARGE, READERS_MAX, Readers
 from fusepy_legacy.root import Root
 from fusepy_legacy.views.encrypting import EncryptedContent, server, version_of
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, Names
 from fusepy_legacy.views.open_sizes import OpenSizes
-from fusepy_legacy.views.readers import LARGE, READERS_MAX, Readers
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
 logger = logging.getLogger(__name__)

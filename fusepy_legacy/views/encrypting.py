@@ -1,4 +1,4 @@
-"""The content of an open plain file, encrypted, here or in another process (readers.py)."""
+"""The content of an open plain file, encrypted, here or in another process (kernel/readers.py)."""
 
 import logging
 import os

@@ -13,16 +13,16 @@ from typing import Iterator, List, Optional, Sequence
 
 from fusepy_legacy import syscalls
 from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.internal import IV_NAME, REMOVED_IV, is_internal
 from fusepy_legacy.crypt.names import LONG_NAME_PREFIX, new_directory_iv
 from fusepy_legacy.identity import ActingAs, Caller
 from fusepy_legacy.views.long_names import SUFFIX, remove_orphan, write_small_file
 from fusepy_legacy.views.stored_names import StoredNames
-from fusepy_legacy.views.stored_paths import IV_NAME, read_small_file
+from fusepy_legacy.views.stored_paths import read_small_file
 
 logger = logging.getLogger(__name__)
 
 _LONG = os.fsdecode(LONG_NAME_PREFIX)
-_REMOVED_IV = IV_NAME + ".rmdir."
 _REFERENCE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # open(2), read(2): what is missing, a symlink, a directory, a socket or a device holds no name.
@@ -37,14 +37,14 @@ _NO_COMPANION = (
 
 
 class PlainNames:
-    """The names in an open directory whose names are plain; `hidden` is one not to be seen."""
+    """The names in an open directory whose names are plain; `top` is a tree's top, with the config."""
 
-    def __init__(self, hidden: str = "") -> None:
-        self._hidden = hidden
+    def __init__(self, top: bool = False) -> None:
+        self._top = top
 
     def plain(self, stored: str) -> Optional[str]:
         """Return the plain name of an entry, None for what is not to be seen."""
-        return None if stored == self._hidden else stored
+        return None if is_internal(stored, self._top, plaintext_names=True) else stored
 
     def learn(self, stored: Sequence[str]) -> None:
         """Take note of entries that `plain` will be asked for."""
@@ -63,8 +63,8 @@ class EncryptedNames(PlainNames):
     An error that says nothing about the name is raised: `rsync --delete` takes what is not listed for gone.
     """
 
-    def __init__(self, names: StoredNames, iv: bytes, descriptor: int, hidden: str = "") -> None:
-        super().__init__(hidden)
+    def __init__(self, names: StoredNames, iv: bytes, descriptor: int, top: bool = False) -> None:
+        super().__init__(top)
         self._names = names
         self._iv = iv
         self._descriptor = descriptor
@@ -73,7 +73,7 @@ class EncryptedNames(PlainNames):
         """Return the plain name of an entry, None for what is not to be seen; OSError if it cannot be had."""
         if stored in (".", ".."):
             return stored
-        if stored == self._hidden or _is_internal(stored):
+        if is_internal(stored, self._top, plaintext_names=False):
             return None
         try:
             if stored.startswith(_LONG):
@@ -135,7 +135,7 @@ def remove(directory: int, name: str) -> None:
     """Remove a directory in which nothing is but its IV, and what others left behind: rmdir(2)."""
     with _opened(directory, name) as descriptor:
         check_empty(descriptor)
-        moved = f"{_REMOVED_IV}{os.urandom(8).hex()}"
+        moved = f"{REMOVED_IV}{os.urandom(8).hex()}"
         try:
             os.rename(IV_NAME, moved, src_dir_fd=descriptor, dst_dir_fd=directory)
         except FileNotFoundError:
@@ -188,11 +188,11 @@ def check_empty(descriptor: int) -> None:
     for name in os.listdir(descriptor):
         if name == IV_NAME:
             continue
-        if not _is_internal(name):
+        if not is_internal(name, top=False, plaintext_names=False):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         left.append(name)
     for name in left:
-        if name.startswith(_REMOVED_IV):
+        if name.startswith(REMOVED_IV):
             os.unlink(name, dir_fd=descriptor)
         else:
             remove_orphan(name, descriptor)
@@ -223,9 +223,3 @@ def _opened(directory: int, name: str) -> Iterator[int]:
                 os.chmod(path, mode)
     finally:
         os.close(reference)
-
-
-def _is_internal(stored: str) -> bool:
-    if stored.startswith(_LONG):
-        return stored.endswith(SUFFIX)
-    return stored == IV_NAME or stored.startswith(_REMOVED_IV)

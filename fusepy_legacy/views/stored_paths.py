@@ -16,20 +16,16 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.beneath import Beneath, Held, Parent
-from fusepy_legacy.crypt.config import CONFIG_FILE
 from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.internal import CONFIG_NAME, IV_NAME
 from fusepy_legacy.crypt.names import (
     DETERMINISTIC_IV,
-    DIRECTORY_IV_FILE,
     check_directory_iv,
 )
 from fusepy_legacy.root import NO_RULES, Root, Rules
 from fusepy_legacy.views.stored_names import StoredNames
 
 logger = logging.getLogger(__name__)
-
-IV_NAME = os.fsdecode(DIRECTORY_IV_FILE)
-CONFIG_NAME = os.fsdecode(CONFIG_FILE)
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
