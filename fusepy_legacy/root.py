@@ -108,7 +108,9 @@ class Root(Beneath):
         """Return the root that a path is in."""
         return self
 
-    def locate(self, path: str, making: bool = False) -> "Tuple[Root, str]":
+    def locate(
+        self, path: str, making: bool = False, virtual: int = errno.EISDIR
+    ) -> "Tuple[Root, str]":
         """Return the root that a path is in, or is to be made in, and the path in it."""
         return self, path
 

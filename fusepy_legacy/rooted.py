@@ -92,6 +92,10 @@ class Rooted(Filesystem):
                 implied.setdefault(name, _WATCHED_TIMEOUT)
         return arguments._replace(options=implied)
 
+    def open_root(self, *arguments: Any) -> Root:
+        """Return one of the directories, opened; a subclass may raise MountError besides OSError."""
+        return Root(*arguments)
+
     def _open_root(self, arguments: MountArguments) -> str:
         if not self.root:
             raise MountError(
@@ -101,7 +105,7 @@ class Rooted(Filesystem):
         rules = Rules(one_file_system=self.one_file_system)
         try:
             os.listdir(self.root)
-            self.beneath = Root(self.root, arguments.mountpoint, rules)
+            self.beneath = self.open_root(self.root, arguments.mountpoint, rules)
             if self._watch is not None:
                 self._watch.add(self.beneath.descriptor)
         except OSError as error:
@@ -114,7 +118,7 @@ class Rooted(Filesystem):
         if self.one_file_system:
             raise MountError("one_file_system is for each root to say, in the file", EXIT_USAGE)
         self.roots = os.path.abspath(os.path.expanduser(str(self.roots)))
-        self.beneath = Roots(self.roots, arguments.mountpoint, self._watch)
+        self.beneath = Roots(self.roots, arguments.mountpoint, self._watch, self.open_root)
         self._reloader = SignalThread(signal.SIGUSR1, self._reload)
         return self.roots
 

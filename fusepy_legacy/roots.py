@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 import threading
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from fusepy_legacy import roots_file
 from fusepy_legacy.beneath import Held, Parent, Reference
@@ -119,12 +119,18 @@ class Roots:
     """
 
     def __init__(
-        self, name: str, mountpoint: Optional[str] = None, watch: Optional[Watch] = None
+        self,
+        name: str,
+        mountpoint: Optional[str] = None,
+        watch: Optional[Watch] = None,
+        open_root: Callable[..., Root] = Root,
     ) -> None:
         """Read the roots file `name`; `mountpoint` is where the mirror will be mounted, None when nowhere.
 
-        `watch` is for what changes below the roots, and above them.
+        `watch` is for what changes below the roots, and above them. `open_root` takes what `Root` does, and
+        may raise MountError.
         """
+        self._open_root = open_root
         self._guard = threading.Lock()  # of the table's replacement
         self._numbers = InodeNumbers()
         self._root_numbers: Dict[str, int] = {}
@@ -242,7 +248,7 @@ class Roots:
                 raise error(errno.ENOENT, path)
             path = f"/proc/self/fd/{before.root.descriptor}"
         number = self._root_numbers.setdefault(definition.label, len(self._root_numbers))
-        root = Root(path, self._mountpoint, definition.rules, self._numbers, number)
+        root = self._open_root(path, self._mountpoint, definition.rules, self._numbers, number)
         root.path = definition.path
         root.opendir("/").close()  # may it be read?
         if self._watch is not None:
@@ -263,11 +269,14 @@ class Roots:
         """Return the root of an optional directory that has been missing, None when it still is."""
         try:
             root = self._open(place.definition)
-        except OSError as problem:
-            if problem.errno != errno.ENOENT and problem.strerror != place.refusal:
-                place.refusal = problem.strerror
+        except FileNotFoundError:
+            return None
+        except (OSError, MountError) as problem:
+            refusal = getattr(problem, "strerror", None) or str(problem)
+            if refusal != place.refusal:
+                place.refusal = refusal
                 label, path = place.definition.label, place.definition.path
-                logger.warning("[%s] skipped: %s: %s", label, path, problem.strerror)
+                logger.warning("[%s] skipped: %s: %s", label, path, refusal)
             return None
         logger.info("[%s] is there now: %s", place.definition.label, place.definition.path)
         place.root = root
@@ -311,17 +320,19 @@ class Roots:
         """Return the root that a path is in; ENOENT or EISDIR when that is none."""
         return self.locate(path)[0]
 
-    def locate(self, path: str, making: bool = False) -> Tuple[Root, str]:
+    def locate(
+        self, path: str, making: bool = False, virtual: int = errno.EISDIR
+    ) -> Tuple[Root, str]:
         """Return the root that a path is in, or is to be made in, and the path in it.
 
-        ENOENT, EISDIR or EROFS when that is none.
+        ENOENT, EROFS or, for a directory above the roots, `virtual` when that is none.
         """
         found, rest = self._find(path)
         if isinstance(found, Root):
             return found, rest
         if making:
             self._root_to_change(path)
-        raise error(errno.ENOENT if rest else errno.EISDIR, path)
+        raise error(errno.ENOENT if rest else virtual, path)
 
     def _root_to_change(self, path: str) -> Tuple[Root, str]:
         """Return the root of a name that shall come or go; EROFS when it is none of a root's."""

@@ -20,7 +20,7 @@ from fusepy_legacy.crypt.config import (
     create,
 )
 from fusepy_legacy.crypt.names import NameCipher
-from fusepy_legacy.root import Root
+from fusepy_legacy.root import Rules
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
@@ -47,9 +47,8 @@ class Tree:
         """Return a view as of another mount."""
         view = DecryptedView()
         view.root = str(self.root)
-        view.beneath = Root(view.root)
-        view.config = self.config
-        view.use_keys(self.config, self.key)
+        view.unlock = lambda config: self.key
+        view.beneath = view.open_root(view.root, None, Rules())
         return view
 
     def write(self, path: str, data: bytes = b"content", flags: int = 0) -> None:
@@ -328,7 +327,7 @@ def test_a_failed_change_takes_its_companion_back(tree: Tree) -> None:
 
 def test_a_companion_that_was_left_behind_is_used_again(tree: Tree) -> None:
     """An empty one too, which someone left who died before writing it."""
-    with tree.view.changing(made=["/" + LONG]):
+    with tree.view.beneath.changing(made=["/" + LONG]):
         (companion,) = tree.stored()
         kept = (tree.root / companion).read_bytes()
     for content in (kept, b"", b"other"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, List, Optional
 from fusepy_legacy import __version__
 from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.errors import EXIT_FAILED, MountError
-from fusepy_legacy.vault.passwords import PasswordSource, unlock
+from fusepy_legacy.vault.passwords import PasswordSource, open_config
 from fusepy_legacy.vault.report import VaultError
 
 if TYPE_CHECKING:
@@ -36,15 +36,29 @@ def main(arguments: Optional[List[str]] = None) -> int:
         help="show an encrypted directory plain, to read and write",
     )
 
-    def master_key(config: Config) -> bytes:
+    view.unlock = Unlock(view)
+    return view.run(arguments)
+
+
+class Unlock:
+    """Opens the configs of a view with the password that its options say; it is asked for once.
+
+    A call returns a config's master key, or raises MountError.
+    """
+
+    def __init__(self, view: "KeyedView") -> None:
+        self._view = view
+        self._password: Optional[bytes] = None
+
+    def __call__(self, config: Config) -> bytes:
+        view = self._view
         try:
-            passfiles = [view.passfile] if view.passfile else []
-            return unlock(config, PasswordSource(passfiles, view.extpass))
+            if self._password is None:
+                passfiles = [view.passfile] if view.passfile else []
+                self._password = PasswordSource(passfiles, view.extpass).read("Password")
+            return open_config(config, self._password)
         except VaultError as error:
             raise MountError(str(error), error.exit_code) from error
-
-    view.unlock = master_key
-    return view.run(arguments)
 
 
 def _view(forward: bool) -> "KeyedView":

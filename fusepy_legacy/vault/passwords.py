@@ -69,7 +69,11 @@ def unlock(config: Config, source: PasswordSource, master_key_file: Optional[str
             return master_key_from_text(_first_line_of(master_key_file).decode("latin-1"))
         except CryptError as error:
             raise VaultError(f"{master_key_file}: {error}", EXIT_MASTER_KEY)
-    password = source.read("Password")
+    return open_config(config, source.read("Password"))
+
+
+def open_config(config: Config, password: bytes) -> bytes:
+    """Return the master key; raises VaultError, 12 for a wrong password, 23 for what asks too much."""
     try:
         return config.unlock(password)
     except WrongPassword as error:

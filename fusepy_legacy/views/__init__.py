@@ -7,7 +7,8 @@ virtual             what is in the encrypted view but not in the directory: gocr
 open_sizes          how large files are shown that grow while they are open
 encrypting          the content of an open plain file, encrypted
 identity            what tells files apart the same way at every mount
-decrypted           an encrypted directory shown plain, read and write (forward)
+decrypted           an encrypted directory shown plain, read and write (forward), or several
+decrypted_root      the root of one, and what is known of all that is in it
 content_file        reading and writing the content of an encrypted file
 stored_names        what plain names are called on the disk
 stored_paths        plain paths to descriptors in an encrypted tree

@@ -1,6 +1,7 @@
-"""The decrypted view: an encrypted tree shown plain, to be read and written.
+"""The decrypted view: encrypted trees shown plain, to be read and written.
 
     content_file          reading and writing encrypted content
+    decrypted_root        the root of a tree, and what is known of all that is in it
     stored_names          what names are called on the disk
     stored_paths          plain paths to descriptors
     stored_directories    directories with an IV in them
@@ -10,27 +11,21 @@ The steps are in such an order that whoever dies in between loses nothing that w
 """
 
 import errno
-import functools
 import logging
 import os
 import stat
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Tuple, Union
 
 from fusepy_legacy.beneath import Held
-from fusepy_legacy.crypt.config import Config
-from fusepy_legacy.crypt.content import ContentCipher
-from fusepy_legacy.crypt.errors import CryptError, OutOfRange, UnencryptableName
+from fusepy_legacy.crypt.errors import CryptError, OutOfRange
 from fusepy_legacy.crypt.internal import CONFIG_NAME
-from fusepy_legacy.crypt.metadata import decrypt_attribute, decrypt_target, encrypt_target
-from fusepy_legacy.crypt.names import ATTRIBUTE_PREFIX, PLAIN_ATTRIBUTES, NameCipher
+from fusepy_legacy.crypt.metadata import decrypt_attribute, encrypt_target
 from fusepy_legacy.dirents import Dirent
-from fusepy_legacy.errors import EXIT_MOUNTPOINT, EXIT_USAGE, MountError
-from fusepy_legacy.kernel.attributes import with_size
+from fusepy_legacy.errors import EXIT_CONFIG, EXIT_MOUNTPOINT, EXIT_USAGE, MountError
 from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.options import MountArguments
 from fusepy_legacy.passthrough import Passthrough, PassthroughDirectory, PassthroughFile
-from fusepy_legacy.root import Root, RootDirectory
+from fusepy_legacy.root import Root, RootDirectory, Rules
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.content_file import (
     FALLOC_KEEP_SIZE,
@@ -39,21 +34,19 @@ from fusepy_legacy.views.content_file import (
     ContentFile,
     Inodes,
 )
+from fusepy_legacy.views.decrypted_root import Ciphers, DecryptedRoot, EncryptedNamesRoot
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.long_names import LongNames
-from fusepy_legacy.views.stored_directories import EncryptedNames, PlainNames
-from fusepy_legacy.views.stored_names import StoredNames
-from fusepy_legacy.views.stored_paths import PlainPaths, StoredPaths
+from fusepy_legacy.views.stored_directories import PlainNames
 
 logger = logging.getLogger(__name__)
-
-_ATTRIBUTES = 256  # names whose encrypted form is remembered
 
 
 class DecryptedFile(PassthroughFile):
     """One open file: the descriptor of the encrypted one, and its content behind it."""
 
     filesystem: "DecryptedView"
+    root: DecryptedRoot
 
     def __init__(self, path: str, flags: int, *mode: int) -> None:
         """Open a file, or create it with `mode`: open(2).
@@ -68,7 +61,7 @@ class DecryptedFile(PassthroughFile):
         super().__init__(path, flags & ~(os.O_APPEND | os.O_TRUNC), *mode)
         self._appends = appends
         try:
-            self.content = self.filesystem.content_of(self.fd)
+            self.content = self.filesystem.content_of(self.root, self.fd)
             # A new file is empty. Cutting it all the same makes ext4 write it out when it is closed, as
             # something that replaces what was there (fs/ext4/inode.c, EXT4_STATE_DA_ALLOC_CLOSE).
             if truncates and not mode:
@@ -103,7 +96,7 @@ class DecryptedFile(PassthroughFile):
 
     def fgetattr(self) -> os.stat_result:
         """Return the attributes, with the size of the plaintext."""
-        return self.filesystem.with_plain_size(self.root.shown(os.fstat(self.fd), self.fd))
+        return self.root.with_plain_size(self.root.shown(os.fstat(self.fd), self.fd))
 
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         """Reserve, punch or zero a range: fallocate(2); EOPNOTSUPP for what moves data."""
@@ -131,7 +124,8 @@ class DecryptedFile(PassthroughFile):
 
     def linkat(self, path: str) -> None:
         """Give an open file a (new) name: linkat(2)."""
-        with self.filesystem.changing(made=[path]):
+        root, inner = self.filesystem.tree(path, making=True)
+        with root.changing(made=[inner]):
             super().linkat(path)
 
 
@@ -139,17 +133,18 @@ class DecryptedDirectory(PassthroughDirectory):
     """One open directory, with what has a plain name in it."""
 
     filesystem: "DecryptedView"
-    stream: RootDirectory
 
     def __init__(self, path: str) -> None:
         """Open a directory: open(2) with O_DIRECTORY."""
         super().__init__(path)
-        self._path = path.rstrip("/")
-        try:
-            self._names = self.filesystem.names_in(path, self.stream.descriptor)
-        except BaseException:
-            self.stream.close()
-            raise
+        self._names = PlainNames()  # labels are as they are
+        if isinstance(self.stream, RootDirectory):
+            inner = path if isinstance(path, Held) else self.stream.path or "/"
+            try:
+                self._names = tree_of(self.stream).names_in(inner, self.stream.descriptor)
+            except BaseException:
+                self.stream.close()
+                raise
         self._stored: Dict[str, str] = {}  # of what was yielded since readdir was called
 
     def readdir(self, offset: int) -> Iterator[Dirent]:
@@ -165,8 +160,11 @@ class DecryptedDirectory(PassthroughDirectory):
 
     def fstatat(self, name: str) -> os.stat_result:
         """Return an entry's attributes, for listings with attributes: fstatat(2)."""
+        stream = self.stream
+        if not isinstance(stream, RootDirectory):
+            return super().fstatat(name)
         stored = self._stored.get(name) or self._names.stored(name)
-        return self.filesystem.status_at(self.stream.descriptor, stored, f"{self._path}/{name}")
+        return tree_of(stream).status_at(stream.descriptor, stored, f"{stream.path}/{name}")
 
     def fsyncdir(self, datasync: bool) -> None:
         """Bring the directory to the disk, and what its names need."""
@@ -175,129 +173,84 @@ class DecryptedDirectory(PassthroughDirectory):
 
 
 class DecryptedView(KeyedView):
-    """The encrypted tree `-o root=DIR`, shown plain."""
+    """The encrypted tree `-o root=DIR`, shown plain, or several: one password opens them all."""
 
     file_class: type = DecryptedFile
     dir_class: type = DecryptedDirectory
     direct = ("fgetattr", "fstatat", "read", "write")
     wanted = Passthrough.wanted | {"readdirplus_always"}
     config_hint = "DIR has to be an encrypted tree; make one with: fusepy-vault init DIR"
-    beneath: Root
-
-    _content: ContentCipher
-    _names: NameCipher
-    _long_names: Optional[LongNames] = None
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._inodes = Inodes()
-
-    def default_config(self) -> str:
-        """Return the path of `gocryptfs.conf` in the tree."""
-        return os.path.join(str(self.root), CONFIG_NAME)
+        self._long_names = LongNames()
+        self._ciphers: Dict[bytes, Ciphers] = {}  # by the config's content
 
     def prepare(self, arguments: MountArguments) -> MountArguments:
-        """Open the tree and get the keys, after refusing what is for plain directories only."""
-        for option in "roots", "relative_symlinks":
-            if getattr(self, option):
-                raise MountError(f"-o {option} does not go with -o forward", EXIT_USAGE)
+        """Open the trees and get their keys, after refusing what is for plain directories only."""
+        if self.relative_symlinks:
+            raise MountError("-o relative_symlinks does not go with -o forward", EXIT_USAGE)
         return super().prepare(arguments)
 
-    def use_keys(self, config: Config, master_key: bytes) -> None:
-        """Make the ciphers, and look at the tree through them from now on.
+    def open_root(self, path: str, mountpoint: Any, rules: Rules, *numbers: Any) -> DecryptedRoot:
+        """Open a tree with its config, which is in it if `config_file` does not say where.
 
-        Raises CryptError, and MountError for a mount point in the tree: no plain name leads there.
+        Raises OSError as open(2), and ENOKEY for a config that has come when the mount was there already;
+        MountError for what is wrong with the config or the password, and for a mount point in the tree: no
+        plain name leads there.
         """
-        encrypted, root = self.beneath, str(self.root)
-        if encrypted.covered is not None:
+        os.listdir(path)
+        if rules.exclusion is not None:
+            raise MountError(f"{path}: exclude does not go with -o forward", EXIT_CONFIG)
+        ciphers = self._ciphers_of(path)
+        more = mountpoint, rules, *numbers
+        root = (
+            DecryptedRoot(path, ciphers, *more)
+            if ciphers.config.plaintext_names
+            else EncryptedNamesRoot(path, ciphers, self._long_names, *more)
+        )
+        if root.covered is not None:
+            root.close()
             raise MountError("the mount point is in the encrypted directory", EXIT_MOUNTPOINT)
-        self._content = config.content_cipher(master_key)
-        self._names = config.name_cipher(master_key)
-        # The kernel asks for security.capability of each file that is written.
-        self._attribute = functools.lru_cache(maxsize=_ATTRIBUTES)(self._stored_attribute)
-        if config.plaintext_names:
-            self.beneath = PlainPaths(root, rules=encrypted.rules)
-        else:
-            names = StoredNames(self._names)
-            paths = StoredPaths(root, names, config.directory_ivs, encrypted.rules)
-            self.beneath, self._long_names = paths, LongNames(paths)
-        encrypted.close()
+        return root
+
+    def _ciphers_of(self, tree: str) -> Ciphers:
+        config = self.read_config(os.path.join(tree, CONFIG_NAME))
+        content = config.to_bytes()
+        ciphers = self._ciphers.get(content)
+        if ciphers is None:
+            try:
+                ciphers = Ciphers(config, self.master_key(config))
+            except MountError as error:
+                if not self.roots:
+                    raise
+                raise MountError(f"{tree}: {error}", error.exit_code) from error
+            self._ciphers[content] = ciphers
+        return ciphers
+
+    def tree(
+        self, path: str, making: bool = False, virtual: int = errno.EISDIR
+    ) -> Tuple[DecryptedRoot, str]:
+        """Return the tree that a path is in, and the path in it: see Roots.locate."""
+        root, inner = self.beneath.locate(path, making, virtual)
+        assert isinstance(root, DecryptedRoot)
+        return root, inner
 
     # What the file and directory objects need
 
-    def content_of(self, descriptor: int) -> ContentFile:
+    def content_of(self, root: DecryptedRoot, descriptor: int) -> ContentFile:
         """Return the content behind the descriptor of an open file."""
-        return ContentFile(self._content, descriptor, self._inodes)
-
-    def names_in(self, path: str, descriptor: int) -> PlainNames:
-        """Return how the names in an open directory are translated; one that was removed has none."""
-        if isinstance(path, Held):
-            return PlainNames()
-        top = path == "/"
-        foreign = os.fstat(descriptor).st_dev != self.beneath.device
-        if not isinstance(self.beneath, StoredPaths) or (foreign and self.one_file_system):
-            return PlainNames(top)
-        iv = self.beneath.iv(path, descriptor)
-        return EncryptedNames(self.beneath.names, iv, descriptor, top)
-
-    @contextmanager
-    def changing(self, made: Sequence[str] = (), removed: Sequence[str] = ()) -> Iterator[None]:
-        """Around making and removing the names of plain paths."""
-        if self._long_names is None:
-            yield
-            return
-        with self._long_names.changing(made, removed):
-            yield
-
-    def with_plain_size(self, status: os.stat_result) -> os.stat_result:
-        """Return a regular file's attributes with the size of the plaintext."""
-        return with_size(status, self._content.plaintext_size(status.st_size), status.st_blocks)
-
-    def status_at(self, directory: int, stored: str, path: str) -> os.stat_result:
-        """Return the attributes of what is called `stored` in an open directory, and has this path.
-
-        With "" it is what is open itself.
-        """
-        status = (
-            os.stat(stored, dir_fd=directory, follow_symlinks=False)
-            if stored
-            else os.fstat(directory)
-        )
-        device = status.st_dev
-        if device == self.beneath.device or device == os.fstat(directory).st_dev:
-            status = self.beneath.shown(status, directory)
-        else:
-            descriptor = self.beneath.open(path, os.O_PATH)
-            try:
-                status = self.beneath.shown(status, descriptor)
-            finally:
-                os.close(descriptor)
-        if stat.S_ISREG(status.st_mode):
-            return self.with_plain_size(status)
-        if stat.S_ISLNK(status.st_mode):
-            try:
-                size = len(os.fsencode(self._target(directory, stored)))
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                size = 0  # without a status, nobody could remove it
-            return with_size(status, size, status.st_blocks)
-        return status
-
-    # Attributes
-
-    def getattr(self, path: str) -> os.stat_result:
-        """Return a file's attributes, with the size of the plaintext: lstat(2)."""
-        with self.beneath.parent(path) as (directory, stored):
-            return self.status_at(directory, stored, path)
+        return ContentFile(root.ciphers.content, descriptor, self._inodes)
 
     def truncate(self, path: str, length: int) -> None:
         """Cut or extend a file that need not be open: truncate(2)."""
-        self.beneath.check(path, change=True)
-        descriptor = self._open_for_both(path, os.O_NONBLOCK)
+        root, inner = self.tree(path)
+        root.check(inner, change=True)
+        descriptor = self._open_for_both(root, inner, os.O_NONBLOCK)
         try:
-            self.beneath.confirm(path, descriptor)
-            self.content_of(descriptor).truncate(length)
+            root.confirm(inner, descriptor)
+            self.content_of(root, descriptor).truncate(length)
         except CryptError as error:
             raise failure(descriptor, error) from None
         finally:
@@ -307,112 +260,121 @@ class DecryptedView(KeyedView):
 
     def open_beneath(self, root: Root, path: str, flags: int, *mode: int) -> int:
         """Open or create a file; what is created belongs to the caller."""
+        assert isinstance(root, DecryptedRoot)
         if not mode and flags & os.O_ACCMODE == os.O_RDWR:
-            return self._open_for_both(path, flags)
+            return self._open_for_both(root, path, flags)
         if not mode or flags & os.O_TMPFILE == os.O_TMPFILE:
             return super().open_beneath(root, path, flags, *mode)
-        with self.changing(made=[path]):
+        with root.changing(made=[path]):
             return super().open_beneath(root, path, flags, *mode)
 
-    def _open_for_both(self, path: str, flags: int) -> int:
+    @staticmethod
+    def _open_for_both(root: Root, path: str, flags: int) -> int:
         """Open for reading and writing a file that one may perhaps only write.
 
         Whoever is not root is not allowed to then, as its owner, without giving that right for a moment.
         """
         flags = flags & ~os.O_ACCMODE | os.O_RDWR
         try:
-            return self.beneath.open(path, flags)
+            return root.open(path, flags)
         except PermissionError:
-            mode = stat.S_IMODE(self.beneath.stat(path).st_mode)
+            mode = stat.S_IMODE(root.stat(path).st_mode)
             if mode & stat.S_IRUSR or not mode & stat.S_IWUSR:
                 raise
-        self.chmod(path, mode | stat.S_IRUSR)
-        try:
-            return self.beneath.open(path, flags)
-        finally:
-            self.chmod(path, mode)
+        with root.reference(path, change=True) as reference:
+            os.chmod(reference, mode | stat.S_IRUSR)
+            try:
+                return root.open(path, flags)
+            finally:
+                os.chmod(reference, mode)
 
     def mknod(self, path: str, mode: int, device: int) -> None:
         """Create a file, fifo, socket or device node that belongs to the caller: mknod(2)."""
-        with self.changing(made=[path]):
+        root, inner = self.tree(path, making=True)
+        with root.changing(made=[inner]):
             super().mknod(path, mode, device)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Create a directory that belongs to the caller: mkdir(2)."""
-        with self.changing(made=[path]):
-            if not self.config.directory_ivs:
+        root, inner = self.tree(path, making=True)
+        with root.changing(made=[inner]):
+            if not root.ciphers.config.directory_ivs:
                 super().mkdir(path, mode)
                 return
-            with self.beneath.new(path, stat.S_IFDIR) as (directory, stored):
+            with root.new(inner, stat.S_IFDIR) as (directory, stored):
                 stored_directories.make(directory, stored, mode, self.caller())
 
     def symlink(self, target: str, path: str) -> None:
         """Create a symlink that belongs to the caller: symlink(2); ENAMETOOLONG over 3039 bytes."""
-        if not self.config.plaintext_names:
+        root, inner = self.tree(path, making=True)
+        ciphers = root.ciphers
+        if not ciphers.config.plaintext_names:
             try:
-                text = encrypt_target(self._content, self._names, os.fsencode(target))
+                text = encrypt_target(ciphers.content, ciphers.names, os.fsencode(target))
             except OutOfRange:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
             target = os.fsdecode(text)
-        with self.changing(made=[path]):
+        with root.changing(made=[inner]):
             super().symlink(target, path)
 
     def readlink(self, path: str) -> str:
         """Return a symlink's target: readlink(2)."""
-        with self.beneath.parent(path) as (directory, stored):
-            return self._target(directory, stored)
-
-    def _target(self, directory: int, stored: str) -> str:
-        text = os.readlink(stored, dir_fd=directory)
-        if self.config.plaintext_names:
-            return text
-        try:
-            return os.fsdecode(decrypt_target(self._content, self._names, os.fsencode(text)))
-        except CryptError as error:
-            logger.error("symlink %s: %s", stored, error)
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        root, inner = self.tree(path)
+        with root.parent(inner) as (directory, stored):
+            return root.target(directory, stored)
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name: link(2)."""
-        with self.changing(made=[new]):
+        root, _, inner = self._common(old, new)
+        with root.changing(made=[inner]):
             super().link(old, new)
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Rename, replacing what has the new name unless RENAME_ flags say otherwise: renameat2(2)."""
-        with self.changing(made=[new], removed=[old]):
+        root, inner_old, inner_new = self._common(old, new)
+        with root.changing(made=[inner_new], removed=[inner_old]):
             try:
                 super().rename(old, new, flags)
             except OSError as error:
                 if flags or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                if self.config.plaintext_names:
+                if root.ciphers.config.plaintext_names:
                     raise
-                with self.beneath.old(old) as old_place, self.beneath.replaced(new) as new_place:
+                with root.old(inner_old) as old_place, root.replaced(inner_new) as new_place:
                     stored_directories.replace(*old_place, *new_place)
+
+    def _common(self, old: str, new: str) -> Tuple[DecryptedRoot, str, str]:
+        root, inner_old, inner_new = self.beneath.common(old, new)
+        assert isinstance(root, DecryptedRoot)
+        return root, inner_old, inner_new
 
     def unlink(self, path: str) -> None:
         """Take a name away: unlink(2)."""
-        with self.changing(removed=[path]):
+        root, inner = self.tree(path, making=True)
+        with root.changing(removed=[inner]):
             super().unlink(path)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory: rmdir(2)."""
-        if self.config.plaintext_names:
+        root, inner = self.tree(path, making=True)
+        if root.ciphers.config.plaintext_names or inner == "/":
             super().rmdir(path)
             return
-        with self.changing(removed=[path]), self.beneath.old(path) as (directory, stored):
+        with root.changing(removed=[inner]), root.old(inner) as (directory, stored):
             stored_directories.remove(directory, stored)
 
     # Extended attributes
 
     def getxattr(self, path: str, name: str, size: int) -> Union[int, str]:
         """Return an attribute's value, or its length when `size` is 0: lgetxattr(2)."""
-        stored = self._attribute(name)
-        with self.beneath.reference(path) as reference:
+        root, inner = self.tree(path, virtual=errno.ENODATA)
+        ciphers = root.ciphers
+        stored = ciphers.stored_attribute(name)
+        with root.reference(inner) as reference:
             value = os.getxattr(reference, stored)
         if stored != name:
             try:
-                value = decrypt_attribute(self._content, self._names, value)
+                value = decrypt_attribute(ciphers.content, ciphers.names, value)
             except CryptError as error:
                 logger.error("attribute %s: %s", stored, error)
                 raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
@@ -424,18 +386,17 @@ class DecryptedView(KeyedView):
 
     def setxattr(self, path: str, name: str, value: str, flags: int) -> None:
         """Set an attribute, with XATTR_CREATE or XATTR_REPLACE: lsetxattr(2)."""
-        stored = self._attribute(name)
+        root, inner = self.tree(path, making=True)
+        stored = root.ciphers.stored_attribute(name)
         data = value.encode("utf-8", "surrogateescape")
         if stored != name:
-            data = self._content.encrypt_value(data)
-        with self.beneath.reference(path, change=True) as reference:
+            data = root.ciphers.content.encrypt_value(data)
+        with root.reference(inner, change=True) as reference:
             os.setxattr(reference, stored, data, flags)
 
     def listxattr(self, path: str, size: int) -> Union[int, List[str]]:
         """Return the attributes' names, or their length with NULs when `size` is 0: llistxattr(2)."""
-        with self.beneath.reference(path) as reference:
-            listed = map(os.fsencode, os.listxattr(reference))
-        names = [name for name in map(self._plain_attribute, listed) if name is not None]
+        names = self._attributes_of(path)
         length = sum(len(name) + 1 for name in names)
         if size == 0:
             return length
@@ -445,24 +406,26 @@ class DecryptedView(KeyedView):
 
     def removexattr(self, path: str, name: str) -> None:
         """Remove an attribute: lremovexattr(2)."""
-        with self.beneath.reference(path, change=True) as reference:
-            os.removexattr(reference, self._attribute(name))
+        root, inner = self.tree(path, making=True)
+        with root.reference(inner, change=True) as reference:
+            os.removexattr(reference, root.ciphers.stored_attribute(name))
 
-    def _stored_attribute(self, name: str) -> str:
-        """Return what an attribute is called on the disk; ERANGE for more than 175 bytes: xattr(7)."""
+    def _attributes_of(self, path: str) -> List[bytes]:
         try:
-            return os.fsdecode(self._names.encrypt_attribute_name(os.fsencode(name)))
-        except UnencryptableName:
-            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from None
+            root, inner = self.tree(path, virtual=errno.ENODATA)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return []  # a directory above the roots
+        with root.reference(inner) as reference:
+            listed = map(os.fsencode, os.listxattr(reference))
+        return [name for name in map(root.ciphers.plain_attribute, listed) if name is not None]
 
-    def _plain_attribute(self, stored: bytes) -> Optional[bytes]:
-        if stored not in PLAIN_ATTRIBUTES and not stored.startswith(ATTRIBUTE_PREFIX):
-            return None  # not of the plain file: the tree's own, or of a security module
-        try:
-            return self._names.decrypt_attribute_name(stored)
-        except CryptError as error:
-            logger.warning("attribute %a is not shown: %s", stored, error)
-            return None
+
+def tree_of(stream: RootDirectory) -> DecryptedRoot:
+    """Return the tree that an open directory is in."""
+    assert isinstance(stream.root, DecryptedRoot)
+    return stream.root
 
 
 def failure(descriptor: int, error: CryptError) -> OSError:

@@ -198,6 +198,7 @@ class EncryptedView(KeyedView):
     reader_count: Optional[int] = None
     readers: Optional[Readers] = None  # on the kernel engine, while it is mounted
     _background = False
+    config: Config
     content: ContentCipher
     name_cipher: NameCipher
     names: Names
@@ -225,16 +226,16 @@ class EncryptedView(KeyedView):
             f"{_READERS} at most, and none for a single one",
         )
 
-    def default_config(self) -> str:
-        """Return the path of the config in the root; several roots have none of their own."""
-        if self.roots:
-            raise MountError("with roots=, say where the config is: -o config=FILE", EXIT_USAGE)
-        return os.path.join(str(self.root), _CONFIG_NAME)
-
-    def use_keys(self, config: Config, master_key: bytes) -> None:
+    def take_keys(self) -> None:
         """Make the ciphers; UnsupportedConfig without AES-SIV, the one that bears nonces that repeat."""
+        if self.roots and not self.config_file:  # they have none of their own
+            raise MountError("with roots=, say where the config is: -o config=FILE", EXIT_USAGE)
+        default = os.path.join(str(self.root), _CONFIG_NAME)
+        config = self.config = self.read_config(default)
+        self.config_file = self.config_file or default
         if AESSIV_FLAG not in config.flags:
             raise UnsupportedConfig("the config has no AESSIV: make one with init --reverse")
+        master_key = self.master_key(config)
         self.content = config.content_cipher(master_key)
         self.name_cipher = config.name_cipher(master_key)
 

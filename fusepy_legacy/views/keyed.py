@@ -30,10 +30,9 @@ _NAP = 3600  # seconds; time.sleep cannot count as far as a number on the comman
 class KeyedView(Passthrough):
     """A `Passthrough` whose files are transformed with keys.
 
-    `unlock` is how a config becomes its 32-byte master key; it raises MountError, and is called once,
-    before the mount. A subclass takes what it needs from both in `use_keys`, and says in
-    `default_config` where the config is when `-o config=FILE` does not, and in `config_hint` what to do when
-    it is not there.
+    `unlock` is how a config becomes its 32-byte master key; it raises MountError, is called before the mount,
+    and then dropped with what it knows of the password. A subclass opens its config with `read_config` and
+    `master_key`, and says in `config_hint` what to do when it is not there.
 
     `direct` are methods of open files and directories that are asked most, and whose errors name no path:
     they are called without a layer between.
@@ -45,8 +44,7 @@ class KeyedView(Passthrough):
 
     direct: Sequence[str] = ()
     config_hint: str
-    unlock: Callable[[Config], bytes]
-    config: Config
+    unlock: Optional[Callable[[Config], bytes]] = None
     config_file: Optional[str] = None
     passfile: Optional[str] = None
     extpass: Optional[str] = None
@@ -70,14 +68,6 @@ class KeyedView(Passthrough):
             help="unmount after so long without a request, an open file or a working directory",
         )
 
-    def default_config(self) -> str:
-        """Return the path of the config in the root."""
-        raise NotImplementedError
-
-    def use_keys(self, config: Config, master_key: bytes) -> None:
-        """Make the ciphers. MountError or CryptError: this view cannot be of this config."""
-        raise NotImplementedError
-
     def prepare(self, arguments: MountArguments) -> MountArguments:
         """Read the config and get the keys, after the root was opened and before the mount."""
         if self.idle is not None and (not self.idle > 0 or self.engine == "stock"):
@@ -85,22 +75,36 @@ class KeyedView(Passthrough):
         if self.watch:
             raise MountError("-o watch knows plain names only; it does not go here", EXIT_USAGE)
         secrecy.forbid_dumps()
-        arguments = super().prepare(arguments)
-        # Absolute, because the serving process works in /.
-        chosen = self.config_file
-        self.config_file = os.path.abspath(chosen or self.default_config())
+        if self.config_file:
+            self.config_file = os.path.abspath(self.config_file)  # the serving process works in /
         try:
-            self.config = parse(read_regular(self.config_file, CONFIG_SIZE_MAX + 1))
-        except OSError as error:
-            hint = f"; {self.config_hint}" if error.errno == errno.ENOENT and not chosen else ""
-            raise MountError(f"{self.config_file}: {error.strerror}{hint}", EXIT_CONFIG) from error
-        except CryptError as error:
-            raise MountError(f"{self.config_file}: {error}", EXIT_CONFIG) from error
-        try:
-            self.use_keys(self.config, self.unlock(self.config))
+            arguments = super().prepare(arguments)
+            self.take_keys()
         except CryptError as error:
             raise MountError(str(error), EXIT_USAGE) from error
+        self.unlock = None
         return arguments
+
+    def take_keys(self) -> None:
+        """Make the ciphers, after the root was opened. Raises MountError and CryptError."""
+
+    def read_config(self, default: str) -> Config:
+        """Return the config that `config_file` says, or the one in `default`. Raises MountError."""
+        path = self.config_file or default
+        try:
+            return parse(read_regular(path, CONFIG_SIZE_MAX + 1))
+        except OSError as error:
+            missing = error.errno == errno.ENOENT and not self.config_file
+            hint = f"; {self.config_hint}" if missing else ""
+            raise MountError(f"{path}: {error.strerror}{hint}", EXIT_CONFIG) from error
+        except CryptError as error:
+            raise MountError(f"{path}: {error}", EXIT_CONFIG) from error
+
+    def master_key(self, config: Config) -> bytes:
+        """Return a config's master key; raises MountError, and ENOKEY when the mount is there already."""
+        if self.unlock is None:
+            raise OSError(errno.ENOKEY, os.strerror(errno.ENOKEY))
+        return self.unlock(config)
 
     def fsinit(self) -> None:
         """Lock memory and start the clock, in the process that serves."""

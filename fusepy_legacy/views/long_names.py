@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Iterator, Sequence
 
 from fusepy_legacy.crypt.names import COMPANION_SUFFIX
-from fusepy_legacy.views.stored_paths import StoredPaths, read_small_file
+from fusepy_legacy.views.stored_paths import StoredBeneath, read_small_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,35 +24,36 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class LongNames:
     """Keeps the companions of a tree right. Safe for threads."""
 
-    def __init__(self, paths: StoredPaths) -> None:
-        self._paths = paths
+    def __init__(self) -> None:
         self._lock = threading.RLock()
 
     @contextmanager
-    def changing(self, made: Sequence[str] = (), removed: Sequence[str] = ()) -> Iterator[None]:
-        """Around what makes and removes names, which are given by their plain paths.
+    def changing(
+        self, tree: StoredBeneath, made: Sequence[str], removed: Sequence[str]
+    ) -> Iterator[None]:
+        """Around what makes and removes names in the tree, which are given by their plain paths.
 
         Whether it succeeds or fails, each name has a companion afterwards if it has a file.
         """
-        made, removed = self._long(made), self._long(removed)
+        made, removed = (
+            [path for path in paths if tree.names.may_be_long(path.rpartition("/")[2])]
+            for paths in (made, removed)
+        )
         if not made and not removed:
             yield
             return
         with self._lock:
             try:
                 for path in made:
-                    self._write(path)
+                    self._write(tree, path)
                 yield
             finally:
                 for path in {*made, *removed}:
-                    self._tidy(path)
+                    self._tidy(tree, path)
 
-    def _long(self, paths: Sequence[str]) -> Sequence[str]:
-        may_be_long = self._paths.names.may_be_long
-        return [path for path in paths if may_be_long(path.rpartition("/")[2])]
-
-    def _write(self, path: str) -> None:
-        parent = self._paths.parent(path)
+    @staticmethod
+    def _write(tree: StoredBeneath, path: str) -> None:
+        parent = tree.parent(path)
         with parent as (directory, stored):
             if parent.whole is None:
                 return
@@ -64,10 +65,11 @@ class LongNames:
                     os.unlink(name, dir_fd=directory)
                     write_small_file(name, directory, parent.whole, sync=True)
 
-    def _tidy(self, path: str) -> None:
+    @staticmethod
+    def _tidy(tree: StoredBeneath, path: str) -> None:
         """Remove the companion of a name that has no file."""
         try:
-            parent = self._paths.parent(path)
+            parent = tree.parent(path)
             with parent as (directory, stored):
                 if parent.whole is not None:
                     remove_orphan(stored + SUFFIX, directory)

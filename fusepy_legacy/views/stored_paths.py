@@ -1,9 +1,7 @@
 """Plain paths to descriptors in an encrypted tree.
 
-A `Root` whose paths are plain, so that whoever has one need not know of encrypted names; its open
-directories list what is on the disk. What a name is called depends on the IV of its directory, and that is
-in the directory, in `gocryptfs.diriv`. So a path is walked from the root; what a directory is called, and
-its IV, is then remembered.
+What a name is called depends on the IV of its directory, and that is in the directory, in `gocryptfs.diriv`.
+So a path is walked from the root; what a directory is called, and its IV, is then remembered.
 
 Another program may change the tree meanwhile. A remembered IV is used only while `gocryptfs.diriv` is the
 same file as when it was read. A remembered path needs no such care: names are random under each IV, so
@@ -17,12 +15,8 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.beneath import Beneath, Held, Parent
 from fusepy_legacy.crypt.errors import CryptError
-from fusepy_legacy.crypt.internal import CONFIG_NAME, IV_NAME
-from fusepy_legacy.crypt.names import (
-    DETERMINISTIC_IV,
-    check_directory_iv,
-)
-from fusepy_legacy.root import NO_RULES, Root, Rules
+from fusepy_legacy.crypt.internal import IV_NAME
+from fusepy_legacy.crypt.names import DETERMINISTIC_IV, check_directory_iv
 from fusepy_legacy.views.stored_names import StoredNames
 
 logger = logging.getLogger(__name__)
@@ -56,15 +50,6 @@ class StoredParent(Parent):
         self.whole = whole
 
 
-class PlainPaths(Root):
-    """Plain names on the disk too; the config is out of reach: EPERM."""
-
-    def _locate(self, path: str) -> Tuple[int, str]:
-        if path[1:] == CONFIG_NAME:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        return super()._locate(path)
-
-
 class StoredBeneath(Beneath):
     """Opens what plain paths mean in an encrypted tree, without a root's rules. Safe for threads.
 
@@ -72,8 +57,8 @@ class StoredBeneath(Beneath):
     """
 
     names: StoredNames
-    _directory_ivs: bool
-    _known: Dict[str, _Known]
+    directory_ivs: bool  # without, equal names are called the same everywhere
+    known: Dict[str, _Known]
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a file as open(2) does, never following a symlink; return its descriptor."""
@@ -120,14 +105,14 @@ class StoredBeneath(Beneath):
     def iv(self, path: str, descriptor: int) -> bytes:
         """Return the IV of an open directory, which has this path."""
         path = path.rstrip("/")
-        known = self._known.get(path)
+        known = self.known.get(path)
         return self._refreshed(path, known.stored if known else "", known, descriptor).iv
 
     def _enter(self, path: str) -> Tuple[int, _Known]:
         """Open a directory from the deepest one above it that is known and still there."""
         ahead: List[str] = []
         while True:
-            known = self._known.get(path)
+            known = self.known.get(path)
             if not path:
                 descriptor, stored = self.descriptor, ""
                 break
@@ -138,7 +123,7 @@ class StoredBeneath(Beneath):
                 except OSError as error:
                     if error.errno not in _GONE:
                         raise
-                    self._known.pop(path, None)
+                    self.known.pop(path, None)
             path, _, name = path.rpartition("/")
             ahead.append(name)
         try:
@@ -166,7 +151,7 @@ class StoredBeneath(Beneath):
         self, path: str, stored: str, known: Optional[_Known], descriptor: int
     ) -> _Known:
         """Return what is known of an open directory, with the IV that it has now."""
-        if not self._directory_ivs:
+        if not self.directory_ivs:
             return known or self._remember(path, _Known(stored, DETERMINISTIC_IV, None))
         try:
             status = os.stat(IV_NAME, dir_fd=descriptor, follow_symlinks=False)
@@ -180,30 +165,10 @@ class StoredBeneath(Beneath):
         return self._remember(path, _Known(stored, iv, version))
 
     def _remember(self, path: str, known: _Known) -> _Known:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[path] = known
+        if len(self.known) >= _REMEMBERED:
+            self.known.clear()
+        self.known[path] = known
         return known
-
-
-class StoredPaths(Root, StoredBeneath):
-    """The root of an encrypted tree. `Root` asks `StoredBeneath` where the plain paths lead."""
-
-    def __init__(
-        self, root: str, names: StoredNames, directory_ivs: bool, rules: Rules = NO_RULES
-    ) -> None:
-        """Open the tree; without `directory_ivs`, equal names are called the same everywhere."""
-        self.names = names
-        self._directory_ivs = directory_ivs
-        self._known = {}
-        super().__init__(root, rules=rules)
-
-    def parent(self, path: str, change: bool = False) -> StoredParent:
-        """Return the directory and the stored name of a file to look at, or to `change`."""
-        self.check(path, change)
-        parent = self._parent(path)
-        self._confirmed(parent, path)
-        return parent
 
 
 def read_small_file(name: str, directory: int) -> bytes:

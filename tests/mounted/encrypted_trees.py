@@ -1,7 +1,7 @@
 """Encrypted trees, and their decrypted views: this package's and gocryptfs's."""
 
 from pathlib import Path
-from typing import ContextManager, FrozenSet, List, NamedTuple
+from typing import ContextManager, FrozenSet, List, NamedTuple, Optional
 
 from fusepy_legacy.crypt.config import (
     AESSIV_FLAG,
@@ -50,10 +50,11 @@ class EncryptedTree(NamedTuple):
     root: Path
     passfile: Path
 
-    def shown(self, mountpoint: Path, *options: str) -> Mounted:
+    def shown(self, mountpoint: Path, *options: str, source: Optional[str] = None) -> Mounted:
         """Return a context manager: the decrypted view, mounted by fusepy-crypt."""
         mountpoint.mkdir(exist_ok=True)
-        words = ("forward", "allow_other", f"root={self.root}", f"passfile={self.passfile}")
+        source = source or f"root={self.root}"
+        words = ("forward", "allow_other", source, f"passfile={self.passfile}")
         command = [*CRYPT, mountpoint, "-f", "-o", ",".join((*words, *options))]
         return Mounted(command, mountpoint, ENVIRONMENT)
 

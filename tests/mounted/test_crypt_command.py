@@ -116,14 +116,12 @@ def test_usage_is_1(source: Source) -> None:
     [
         ("watch", "watch"),
         ("forward,watch", "watch"),
-        ("forward,roots=/nowhere", "roots"),
         ("forward,relative_symlinks", "relative_symlinks"),
     ],
 )
 def test_what_the_views_cannot_do_is_refused(source: Source, options: str, refused: str) -> None:
     """Options of the mirror that would do nothing here, or something wrong."""
-    words = [] if "roots" in options else [f"root={source.root}"]
-    outcome = crypt(source, *words, f"passfile={source.passfile}", options)
+    outcome = crypt(source, f"root={source.root}", f"passfile={source.passfile}", options)
     assert (outcome.code, outcome.errors.count("\n")) == (1, 1)
     assert f"-o {refused} " in outcome.errors
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.mounted.conformance import Check, all_checks
 from tests.mounted.encrypted_trees import make_encrypted
-from tests.mounted.mounting import Mirror
+from tests.mounted.mounting import Mirror, write_roots
 from tests.mounted.test_conformance import name_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="allow_other needs root")
@@ -26,16 +26,27 @@ BLOCK_CANNOT = "xattrs.a_long_value_is_kept"
 BEYOND_GOCRYPTFS = ("names.paths_longer_than_path_max_work_step_by_step",)
 
 
-@pytest.fixture(scope="module")
-def views(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
-    """One encrypted tree mounted twice, the second time without caches in the kernel."""
+@pytest.fixture(scope="module", params=["root", "roots"])
+def views(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mirror]:
+    """One encrypted tree mounted twice, the second time without caches in the kernel.
+
+    The first is also one of several, below its label.
+    """
     directory = tmp_path_factory.mktemp("decrypted")
     tree = make_encrypted(directory)
     mount, other = directory / "mount", directory / "other"
-    with tree.shown(other, "attr_timeout=0", "entry_timeout=0"), tree.shown(mount) as server:
-        yield Mirror(mount, other, server)
-        for name in BEYOND_GOCRYPTFS:
-            shutil.rmtree(str(mount / name), ignore_errors=True)
+    shown = mount
+    source = f"root={tree.root}"
+    if request.param == "roots":
+        shown = mount / "label"
+        source = f"roots={write_roots(directory / 'roots.ini', label=[tree.root])}"
+    with tree.shown(other, "attr_timeout=0", "entry_timeout=0"):
+        with tree.shown(mount, source=source) as server:
+            yield Mirror(shown, other, server)
+            for name in BEYOND_GOCRYPTFS:
+                shutil.rmtree(str(shown / name), ignore_errors=True)
     tree.check()
 
 
