@@ -7,6 +7,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
+from fusepy_legacy.kernel.context import current
 from fusepy_legacy.kernel.negotiation import Agreement
 from fusepy_legacy.kernel.operations import ELSEWHERE
 from tests.kernel_side import (
@@ -272,6 +273,23 @@ def test_write_clears_privileges() -> None:
     fh = kernel.opens(node)
     kernel.sends(16, write_in(fh, 0, 1, 1 << 2), b"x", node=node)
     assert [call[0] for call in kernel.calls()][-2:] == ["chmod", "write"]
+
+
+@pytest.mark.parametrize("result", [1, OSError(errno.ENOSPC, "full")])
+def test_that_the_offset_counts_is_told_of_this_write_only(result: object) -> None:
+    """What a later handler appends in the same thread is appended."""
+    seen: List[bool] = []
+
+    def written(*arguments: object) -> object:
+        seen.append(current.at_offset)
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    opened = Opened(write=written)
+    opened.sends(16, write_in(opened.fh, 0, 1), b"x")  # without O_APPEND in its flags
+    assert seen == [True]
+    assert not current.at_offset
 
 
 def test_write_with_less_data_than_it_says() -> None:

@@ -200,7 +200,7 @@ class DecryptedView(KeyedView):
         MountError for what is wrong with the config or the password, and for a mount point in the tree: no
         plain name leads there.
         """
-        os.listdir(path)
+        os.listdir(path)  # before its config is missed: is it there, and may it be read?
         if rules.exclusion is not None:
             raise MountError(f"{path}: exclude does not go with -o forward", EXIT_CONFIG)
         ciphers = self._ciphers_of(path)

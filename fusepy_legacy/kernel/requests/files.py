@@ -268,8 +268,11 @@ def write(
         metadata.kill_privileges(engine, node, handle)
     # What the program has open may append no more, or not yet: fcntl(2), F_SETFL.
     current.at_offset = bool(write_flags & abi.WRITE_CACHE) or not flags & os.O_APPEND
-    # bytes: what fuse-python's handlers have always been given.
-    count = engine.call_open("write", handle, bytes(data[:size]), offset)
+    try:
+        # bytes: what fuse-python's handlers have always been given.
+        count = engine.call_open("write", handle, bytes(data[:size]), offset)
+    finally:
+        current.at_offset = False  # what another handler writes by itself is no part of this
     return abi.WRITE_OUT.pack(count or 0)
 
 
