@@ -147,44 +147,44 @@ class Engine:
         current.header = header
         current.extensions = b""
         current.umask = 0
+        tries = 0
         try:
-            return self._answer(row, request, header)
+            while True:
+                moves = self.nodes.moves
+                try:
+                    body = self._serve(row, request, header)
+                    break
+                except OSError as error:
+                    tries += 1
+                    if error.errno not in _ELSEWHERE or not self._is_to_try(header, moves, tries):
+                        return self._failed(row, header, error)
+                except Exception:
+                    logger.exception("%s failed", row.opcode.name)
+                    return self._failed(row, header, None)
         finally:
             current.engine = None
+        if self._debug:
+            logger.debug("%s %d: %d bytes", row.opcode.name, header[3], len(body or b""))
+        if body is None:
+            return None
+        size = len(body)
+        head = _pack_header(_REPLY_HEADER_SIZE + size, 0, header[2])
+        return (head, body) if size > _LARGE else head + body
 
-    def _answer(
-        self, row: "requests.Row", request: memoryview, header: Tuple[int, ...]
+    def _failed(
+        self, row: "requests.Row", header: Tuple[int, ...], error: Optional[OSError]
     ) -> Optional[Reply]:
-        """Serve a request that has been recognised; turn what goes wrong into an error reply."""
-        unique = header[2]
-        tries = 0
-        while True:
-            moves = self.nodes.moves
-            try:
-                body = self._serve(row, request, header)
-            except OSError as error:
-                tries += 1
-                if (
-                    error.errno in _ELSEWHERE
-                    and tries < _TRIES
-                    and (self._has_moved(moves) or self._has_another_name(header[3]))
-                ):
-                    continue
-                if self._debug:
-                    logger.debug("%s %d: %s", row.opcode.name, header[3], error)
-                reply: Reply = _pack_header(16, -_errno(error), unique)
-            except Exception:
-                logger.exception("%s failed", row.opcode.name)
-                reply = _pack_header(16, -errno.EIO, unique)
-            else:
-                if self._debug:
-                    logger.debug("%s %d: %d bytes", row.opcode.name, header[3], len(body or b""))
-                if body is None:
-                    return None
-                size = len(body)
-                head = _pack_header(_REPLY_HEADER_SIZE + size, 0, unique)
-                reply = (head, body) if size > _LARGE else head + body
-            return reply if row.replies else None
+        """Return the reply to a request that has failed; without an error it is EIO."""
+        if error is not None and self._debug:
+            logger.debug("%s %d: %s", row.opcode.name, header[3], error)
+        number = errno.EIO if error is None else _errno(error)
+        return _pack_header(_REPLY_HEADER_SIZE, -number, header[2]) if row.replies else None
+
+    def _is_to_try(self, header: Tuple[int, ...], moves: int, tries: int) -> bool:
+        """Tell whether what was not found may have another path by now, `tries` times looked for."""
+        if tries == _TRIES:
+            return False
+        return self._has_moved(moves) or self._has_another_name(header[3])
 
     def _has_moved(self, moves: int) -> bool:
         """Tell whether what was not found may have been renamed, since `moves` were counted."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import threading
@@ -92,16 +93,15 @@ class Handles:
             beside = {handle.node for handle in handles if handle.node.parent is directory}
         return beside - {node}
 
-    def release(self, number: int, finish: Callable[[], None]) -> None:
+    def release(self, handle: Handle, finish: Callable[..., None], *arguments: Any) -> None:
         """Take a handle out of the table; call `finish` now, or when its last borrower is done."""
-        handle = self.get(number)
-        self._by_number.pop(number, None)
+        self._by_number.pop(handle.number, None)
         with self._guard:
             handle.users -= 1
             if handle.users:
-                handle.finish = finish
+                handle.finish = functools.partial(finish, *arguments)
                 return
-        finish()
+        finish(*arguments)
 
     @contextlib.contextmanager
     def borrowed(self, node: Node) -> Iterator[Handle]:

@@ -269,7 +269,8 @@ class NodeTable:
             if not opens:
                 node.opens = None
                 node.locked = False
-                self._drop_unneeded(node)
+                if node.place is None or not node.lookups:  # else it is needed, as nearly always
+                    self._drop_unneeded(node)
 
     def removed(self, parent: Node, name: str) -> None:
         """Take a name away after unlink or rmdir."""

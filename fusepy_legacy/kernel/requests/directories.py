@@ -85,7 +85,7 @@ def releasedir(
 def abandon(engine: "Engine", fh: int) -> None:
     """Close a directory, maybe one whose opening the kernel never learned of."""
     handle = engine.handles.get(fh)
-    engine.handles.release(fh, lambda: _close(engine, handle))
+    engine.handles.release(handle, _close, engine, handle)
 
 
 def _close(engine: "Engine", handle: Handle) -> None:

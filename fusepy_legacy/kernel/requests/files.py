@@ -300,14 +300,14 @@ def release(
         if release_flags & abi.RELEASE_FLOCK_UNLOCK:
             locks.unlock_flock(engine, handle)
     finally:
-        engine.handles.release(fh, lambda: _close(engine, handle, flags))
+        engine.handles.release(handle, _close, engine, handle, flags)
     return b""
 
 
 def abandon(engine: "Engine", fh: int) -> None:
     """Close a file whose opening the kernel never learned of."""
     handle = engine.handles.get(fh)
-    engine.handles.release(fh, lambda: _close(engine, handle, handle.flags))
+    engine.handles.release(handle, _close, engine, handle, handle.flags)
 
 
 def _close(engine: "Engine", handle: Handle, flags: int) -> None:
