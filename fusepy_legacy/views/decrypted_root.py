@@ -8,8 +8,7 @@ import functools
 import logging
 import os
 import stat
-from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Optional, Sequence, Tuple
 
 from fusepy_legacy.beneath import Held
 from fusepy_legacy.crypt.config import Config
@@ -19,7 +18,7 @@ from fusepy_legacy.crypt.metadata import decrypt_target
 from fusepy_legacy.crypt.names import ATTRIBUTE_PREFIX, PLAIN_ATTRIBUTES
 from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.root import Root
-from fusepy_legacy.views.long_names import LongNames
+from fusepy_legacy.views.long_names import NO_COMPANIONS, LongNames
 from fusepy_legacy.views.stored_directories import EncryptedNames, PlainNames
 from fusepy_legacy.views.stored_names import StoredNames
 from fusepy_legacy.views.stored_paths import StoredBeneath, StoredParent
@@ -75,11 +74,12 @@ class DecryptedRoot(Root):
         """Return how the names in an open directory are translated; one that was removed has none."""
         return PlainNames(top=path == "/" and not isinstance(path, Held))
 
-    @contextmanager
-    def changing(self, made: Sequence[str] = (), removed: Sequence[str] = ()) -> Iterator[None]:
+    def changing(
+        self, made: Sequence[str] = (), removed: Sequence[str] = ()
+    ) -> ContextManager[None]:
         """Around making and removing names, which are given by their paths; EROFS in a read-only root."""
         self.check_writable()
-        yield
+        return NO_COMPANIONS
 
     # Attributes
 
@@ -164,8 +164,9 @@ class EncryptedNamesRoot(DecryptedRoot, StoredBeneath):
             return PlainNames(top)
         return EncryptedNames(self.names, self.iv(path, descriptor), descriptor, top)
 
-    @contextmanager
-    def changing(self, made: Sequence[str] = (), removed: Sequence[str] = ()) -> Iterator[None]:
+    def changing(
+        self, made: Sequence[str] = (), removed: Sequence[str] = ()
+    ) -> ContextManager[None]:
         """Around making and removing names, with the companions that they need."""
-        with super().changing(), self._long_names.changing(self, made, removed):
-            yield
+        self.check_writable()
+        return self._long_names.changing(self, made, removed)

@@ -140,8 +140,8 @@ class KeyedView(Passthrough):
             try:
                 return callback(*arguments, **named)
             except OSError as error:
-                number = error.errno or errno.EIO
-            raise OSError(number, os.strerror(number))
+                error.filename = error.filename2 = None
+                raise
 
         return call
 

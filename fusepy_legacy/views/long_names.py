@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager, suppress
-from typing import Iterator, Sequence
+from typing import ContextManager, Iterator, Sequence
 
 from fusepy_legacy.crypt.names import COMPANION_SUFFIX
 from fusepy_legacy.views.stored_paths import StoredBeneath, read_small_file
@@ -21,27 +21,39 @@ SUFFIX = os.fsdecode(COMPANION_SUFFIX)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class _NoCompanions:
+    """Context manager for names that need none, as most."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+NO_COMPANIONS = _NoCompanions()
+
+
 class LongNames:
     """Keeps the companions of a tree right. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
 
-    @contextmanager
     def changing(
         self, tree: StoredBeneath, made: Sequence[str], removed: Sequence[str]
-    ) -> Iterator[None]:
+    ) -> ContextManager[None]:
         """Around what makes and removes names in the tree, which are given by their plain paths.
 
         Whether it succeeds or fails, each name has a companion afterwards if it has a file.
         """
-        made, removed = (
-            [path for path in paths if tree.names.may_be_long(path.rpartition("/")[2])]
-            for paths in (made, removed)
-        )
-        if not made and not removed:
-            yield
-            return
+        made, removed = _long(tree, made), _long(tree, removed)
+        return self._changing(tree, made, removed) if made or removed else NO_COMPANIONS
+
+    @contextmanager
+    def _changing(
+        self, tree: StoredBeneath, made: Sequence[str], removed: Sequence[str]
+    ) -> Iterator[None]:
         with self._lock:
             try:
                 for path in made:
@@ -75,6 +87,10 @@ class LongNames:
                     remove_orphan(stored + SUFFIX, directory)
         except OSError as error:
             logger.warning("a companion is left over: %s", error.strerror)
+
+
+def _long(tree: StoredBeneath, paths: Sequence[str]) -> Sequence[str]:
+    return [path for path in paths if tree.names.may_be_long(path.rpartition("/")[2])]
 
 
 def remove_orphan(companion: str, directory: int) -> bool:
