@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Callback = Callable[..., Any]
 
 # What the kernel engine calls beyond fuse-python's list, where it is there (docs/handlers.md).
-_OPTIONAL = ("before_serving", "hold", "syncfs", "utimensat")
+_OPTIONAL = ("before_serving", "birthtime", "hold", "syncfs", "utimensat")
 _OPTIONAL_FILE = (
     "copy_file_range",
     "fallocate",

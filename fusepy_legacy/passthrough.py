@@ -321,6 +321,17 @@ class Passthrough(Rooted):
         """Return a file's attributes: lstat(2)."""
         return self.beneath.stat(path)
 
+    def birthtime(self, path: str) -> Optional[syscalls.Timestamp]:
+        """Return when a file was made, None where that is not known: statx(2)."""
+        try:
+            reference = self.beneath.reference(path)
+        except OSError as error:
+            if error.errno != errno.ENODATA:  # a directory above the roots
+                raise
+            return None
+        with reference:
+            return syscalls.birthtime(reference.descriptor)
+
     def access(self, path: str, mode: int) -> None:
         """Raise EACCES unless the daemon's user has these rights; only asked without default_permissions."""
         self.beneath.access(path, mode)

@@ -22,6 +22,9 @@ RENAME_EXCHANGE = 0x2
 
 UTIME_NOW = (1 << 30) - 1  # linux/stat.h
 UTIME_OMIT = (1 << 30) - 2
+_STATX_BTIME = 0x800
+_STATX_SIZE = 256  # bytes of struct statx: its mask comes first, stx_btime is in the middle
+_STATX_BTIME_AT = 80
 
 CAP_DAC_OVERRIDE = 1  # linux/capability.h
 CAP_FSETID = 4
@@ -29,6 +32,7 @@ CLONE_FS = 0x200  # linux/sched.h
 _OPEN_HOW = struct.Struct("QQQ")  # linux/openat2.h
 _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)  # version 3, the calling thread
 _AT_FDCWD = -100  # linux/fcntl.h
+_AT_EMPTY_PATH = 0x1000
 
 
 class _Numbers(NamedTuple):
@@ -208,6 +212,18 @@ def futimens(descriptor: int, atime: Timestamp, mtime: Timestamp) -> None:
     """Set the times of an open file (futimens(3))."""
     if _calls().futimens(descriptor, _timespecs(atime, mtime)) < 0:
         _fail()
+
+
+def birthtime(descriptor: int) -> "Optional[Timestamp]":
+    """Return when an open file was made, None if that is not known (statx(2), Linux 4.11)."""
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    if _calls().function("statx")(descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer) < 0:
+        if ctypes.get_errno() == errno.ENOSYS:
+            return None
+        _fail()
+    if not struct.unpack_from("=I", buffer)[0] & _STATX_BTIME:
+        return None
+    return Timestamp(*struct.unpack_from("=qI", buffer, _STATX_BTIME_AT))
 
 
 def setfsuid(uid: int) -> None:

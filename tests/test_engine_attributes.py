@@ -3,10 +3,11 @@
 import errno
 import os
 import types
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
+from fusepy_legacy.kernel.requests.metadata import Timestamp
 from tests.kernel_side import DIRECTORY, FILE, IDENTIFIED, Kernel, OpenFile, attr, error_of, status
 from tests.wire import attr_out, i32, i64, reply, u16, u32, u64
 
@@ -337,6 +338,34 @@ def test_statx_of_an_open_file_without_a_time_of_birth() -> None:
     assert answer is not None
     assert answer[48:52] == u32(0x7FF)  # stat.mask: STATX_BASIC_STATS
     assert kernel.calls() == [("fgetattr", "/file", opened)]
+
+
+@pytest.mark.parametrize(
+    ("born", "mask", "shown"),
+    [
+        (Timestamp(1500000004, 44), 0x7FF | 0x800, i64(1500000004) + u32(44)),
+        (Timestamp(-1, 999999999), 0x7FF | 0x800, i64(-1) + u32(999999999)),
+        (Timestamp(0, 0), 0x7FF | 0x800, i64(0) + u32(0)),
+        (None, 0x7FF, i64(0) + u32(0)),
+    ],
+)
+def test_statx_asks_for_a_time_of_birth(born: Optional[Timestamp], mask: int, shown: bytes) -> None:
+    """The handler of that name, where the status has none; it may not know it either."""
+    kernel = Kernel(getattr=FILE, birthtime=born)
+    node = kernel.looks_up("file")
+    answer = kernel.sends(52, bytes(16) + u32(0) + u32(0xFFF), node=node)
+    assert answer is not None
+    assert answer[48:52] == u32(mask)  # stat.mask
+    assert answer[128:140] == shown  # stat.btime
+    assert kernel.calls() == [("getattr", "/file"), ("birthtime", "/file")]
+
+
+def test_statx_asks_for_no_more_than_the_kernel_does() -> None:
+    """Without STATX_BTIME there is no second call."""
+    kernel = Kernel(getattr=FILE, birthtime=Timestamp(1, 0))
+    node = kernel.looks_up("file")
+    kernel.sends(52, bytes(16) + u32(0) + u32(0x7FF), node=node)
+    assert kernel.calls() == [("getattr", "/file")]
 
 
 def test_access_asks_the_handler() -> None:

@@ -65,6 +65,18 @@ def test_what_libc_is_too_old_for_is_enosys(name: str, forget: Forget, tmp_path:
         os.close(opened)
 
 
+def test_no_time_of_birth_is_known_where_libc_cannot_ask(forget: Forget, tmp_path: Path) -> None:
+    """Nor is that an error: nobody needs it."""
+    descriptor = os.open(str(tmp_path), os.O_PATH)
+    try:
+        born = syscalls.birthtime(descriptor)
+        assert born is None or born.tv_sec <= os.fstat(descriptor).st_ctime
+        forget("statx")
+        assert syscalls.birthtime(descriptor) is None
+    finally:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize("missing", ["fallocate", "fallocate64"])
 def test_fallocate_is_the_one_with_64_bits(missing: str, forget: Forget, tmp_path: Path) -> None:
     """glibc calls it fallocate64 on every machine, and musl fallocate."""

@@ -12,7 +12,7 @@ import time
 from array import array
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from fusepy_legacy import secrecy
+from fusepy_legacy import secrecy, syscalls
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import AESSIV_FLAG, REVERSE_CONFIG_FILE, Config
 from fusepy_legacy.crypt.content import ContentCipher
@@ -373,6 +373,12 @@ class EncryptedView(KeyedView):
             return virtual.status
         plain = self.plain(path)
         return self.shown_status(self.beneath.stat(plain))
+
+    def birthtime(self, path: str) -> Optional[syscalls.Timestamp]:
+        """Return when the plain file was made; None for what is in the view only."""
+        if self.virtual.open(path) is not None:
+            return None
+        return super().birthtime(self.plain(path))
 
     def access(self, path: str, mode: int) -> None:
         """Raise EACCES unless the daemon's user may read, EROFS for writing."""

@@ -45,7 +45,7 @@ def getattr_(engine: "Engine", node: Node, getattr_flags: int, fh: int) -> bytes
 def statx(
     engine: "Engine", node: Node, getattr_flags: int, fh: int, sx_flags: int, sx_mask: int
 ) -> bytes:
-    """Return the attributes and the time of birth, where the status has a `st_birthtime` or `_ns`."""
+    """Return the attributes and the time of birth: the status's `st_birthtime` or `_ns`, or the handler's."""
     handle = engine.handles.get(fh) if getattr_flags & abi.GETATTR_FH else None
     status = engine.status(node, handle)
     (
@@ -66,12 +66,12 @@ def statx(
         blksize,
         _flags,
     ) = engine.attributer(status, node.id)
-    born = hasattr(status, "st_birthtime") or hasattr(status, "st_birthtime_ns")
-    btime, btime_nsec = time_of(status, "st_birthtime") if born else (0, 0)
+    born = _birthtime(engine, node, status) if sx_mask & _STATX_BTIME else None
+    btime, btime_nsec = born or (0, 0)
     return abi.STATX_OUT.pack(
         *engine.attr_valid(node),
         0,
-        _STATX_BASIC_STATS | (_STATX_BTIME if born else 0),
+        _STATX_BASIC_STATS | (_STATX_BTIME if born is not None else 0),
         blksize,
         0,
         nlink,
@@ -95,6 +95,15 @@ def statx(
         0,
         0,
     )
+
+
+def _birthtime(engine: "Engine", node: Node, status: Any) -> Optional[_Time]:
+    if hasattr(status, "st_birthtime") or hasattr(status, "st_birthtime_ns"):
+        return time_of(status, "st_birthtime")
+    if engine.operations.birthtime is None:
+        return None
+    born = engine.call_by_path("birthtime", node)
+    return None if born is None else (born.tv_sec, born.tv_nsec)
 
 
 def access(engine: "Engine", node: Node, mask: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import time
 
 import pytest
@@ -46,6 +47,40 @@ def _hold_seconds(mount, backing, seconds):
     os.utime(str(mount / "file"), (seconds, seconds))
     assert _times(backing / "file") == (seconds, seconds)
     assert _times(mount / "file") == (seconds, seconds)
+
+
+def _born(path):
+    """Return when a file was made, as stat(1) shows it: by statx(2), which Python has no function for."""
+    return subprocess.check_output(["stat", "-c", "%w", str(path)])
+
+
+@stock_cannot("libfuse 2 has no statx")
+def the_time_of_birth_is_that_of_the_file_below(mount, backing):
+    """Of files, directories and symlinks; writing changes nothing of it."""
+    (mount / "file").write_bytes(b"")
+    (mount / "directory").mkdir()
+    (mount / "link").symlink_to("nowhere")
+    if _born(backing / "file") == b"-\n":
+        pytest.skip("the backing filesystem does not know it")
+    for name in ("file", "directory", "link"):
+        assert _born(mount / name) == _born(backing / name) != b"-\n"
+    born = _born(backing / "file")
+    _age(mount / "file")
+    (mount / "file").write_bytes(b"later")
+    assert _born(mount / "file") == born
+
+
+@stock_cannot("libfuse 2 has no statx")
+def the_time_of_birth_of_an_unlinked_open_file_is_known(mount, backing):
+    """Its open file knows."""
+    (mount / "file").write_bytes(b"")
+    born = _born(backing / "file")
+    if born == b"-\n":
+        pytest.skip("the backing filesystem does not know it")
+    with opened(mount / "file", os.O_RDONLY) as descriptor:
+        os.unlink(str(mount / "file"))
+        path = f"/proc/{os.getpid()}/fd/{descriptor}"
+        assert subprocess.check_output(["stat", "-L", "-c", "%w", path]) == born
 
 
 def utime_sets_whole_seconds(mount, backing):
