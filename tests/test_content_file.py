@@ -558,6 +558,23 @@ def test_zeroing_that_fails_tears_no_block(
     assert kept >= 7
 
 
+@pytest.mark.parametrize("size", [1, BLOCK_SIZE, BLOCK_SIZE + 100])
+def test_cutting_that_fails_leaves_the_file_as_it_was(
+    opened: Opened, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one that has become append-only since it was opened (FS_APPEND_FL)."""
+    before = os.urandom(10000)
+    opened.content.write(before, 0)
+
+    def fail(descriptor: int, length: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with raises_errno(errno.EPERM):
+        opened.content.truncate(size)
+    assert opened.plaintext() == before
+
+
 @pytest.mark.parametrize("room", [0, 4096 + 32])
 def test_a_gap_that_does_not_fit_leaves_the_file_as_it_was(opened: Opened, room: int) -> None:
     """Writing and extending far behind the end fail, and the old end is still there."""

@@ -361,10 +361,15 @@ class ContentFile:
     def _shrink(self, state: _State, size: int) -> None:
         """Cut. Who dies between the two steps leaves a last block that does not authenticate."""
         block, used = divmod(size, BLOCK_SIZE)
+        old: Dict[int, bytes] = {}
         if used:
-            old: Dict[int, bytes] = {}
             self._put(state, block, self._old(state, block, old)[:used], old)
-        os.ftruncate(self.descriptor, self._cipher.encrypted_size(size))
+        try:
+            os.ftruncate(self.descriptor, self._cipher.encrypted_size(size))
+        except OSError:  # of a file that is append-only by now, for one
+            if used:
+                self._mend(state, block, 0, False, old)
+            raise
 
 
 def _write_fully(descriptor: int, data: memoryview, offset: int) -> Tuple[int, Optional[OSError]]:
