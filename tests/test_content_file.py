@@ -558,6 +558,30 @@ def test_zeroing_that_fails_tears_no_block(
     assert kept >= 7
 
 
+@pytest.mark.parametrize("mode", [FALLOC_PUNCH_HOLE | 1, FALLOC_ZERO_RANGE])
+def test_zeroing_parts_of_blocks_is_done_or_fails(
+    opened: Opened, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write of zeros that was cut short is gone on with, and what keeps it from that is told."""
+    opened.content.write(b"b" * 3 * BLOCK_SIZE, 0)
+    second = opened.cipher.block_offset(1)
+    pwrite, failing = os.pwrite, iter([True] * 3)
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        if offset + len(data) > second and next(failing, False):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    with raises_errno(errno.EIO):  # once for both blocks, and twice for the second
+        opened.content.zero(BLOCK_SIZE - 10, 20, mode)
+    kept = b"b" * (BLOCK_SIZE - 10)
+    assert opened.plaintext() == (kept + bytes(10)).ljust(3 * BLOCK_SIZE, b"b")
+    failing = iter([True])
+    opened.content.zero(BLOCK_SIZE - 10, 20, mode)
+    assert opened.plaintext() == (kept + bytes(20)).ljust(3 * BLOCK_SIZE, b"b")
+
+
 @pytest.mark.parametrize("size", [1, BLOCK_SIZE, BLOCK_SIZE + 100])
 def test_cutting_that_fails_leaves_the_file_as_it_was(
     opened: Opened, size: int, monkeypatch: pytest.MonkeyPatch

@@ -167,10 +167,10 @@ class ContentFile:
                 first, stop = -(-offset // BLOCK_SIZE), end // BLOCK_SIZE
                 if first < stop:
                     self._zero_blocks(state, first, stop, mode | FALLOC_KEEP_SIZE)
-                    self._write(state, bytes(first * BLOCK_SIZE - offset), offset)
-                    self._write(state, bytes(end - stop * BLOCK_SIZE), stop * BLOCK_SIZE)
+                    self._write_zeros(state, offset, first * BLOCK_SIZE)
+                    self._write_zeros(state, stop * BLOCK_SIZE, end)
                 else:
-                    self._write(state, bytes(end - offset), offset)
+                    self._write_zeros(state, offset, end)
             if not mode & FALLOC_KEEP_SIZE and offset + length > state.size:
                 self._grow(state, offset + length)
 
@@ -243,6 +243,12 @@ class ContentFile:
             data = b"".join((head, data, tail))
         stored = self._put(state, first, data, old)
         return min(stored, end - first * BLOCK_SIZE) - skip
+
+    def _write_zeros(self, state: _State, start: int, end: int) -> None:
+        """Write zeros, all of them or the error is raised that keeps the rest from being written."""
+        while start < end:
+            start += self._write(state, bytes(end - start), start)
+            state = self._state()
 
     def _old(self, state: _State, block: int, old: Dict[int, bytes]) -> bytes:
         """Return a block's plaintext, and keep its encrypted form in `old`."""
@@ -348,10 +354,7 @@ class ContentFile:
         encrypted_size = self._cipher.encrypted_size(size)
         start = max(state.size, size - size % BLOCK_SIZE)
         if start < size:
-            # A short block is never a hole.
-            zeros = bytes(size - start)
-            if self._write(state, zeros, start) < len(zeros):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._write_zeros(state, start, size)  # a short block is never a hole
             return
         with self._last_block_filled(state):
             if not state.has_header:
