@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterator, List, Set, Tuple
 
@@ -24,6 +25,7 @@ from fusepy_legacy.root import Rules
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
+from fusepy_legacy.views.stored_paths import read_small_file
 from tests.children import in_child
 from tests.errnos import raises_errno
 
@@ -573,6 +575,45 @@ def test_a_directory_without_its_iv_is_an_error(tree: Tree, content: bytes) -> N
         with pytest.raises(OSError, match="Input/output error"):
             call()
     assert tree.list() == ["directory"]
+
+
+def test_a_directory_made_anew_has_the_names_of_its_own_iv(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its IV file may have number and times of the one before: ext4 gives them again within a tick."""
+    tree.view.mkdir("/directory", 0o755)
+    (made,) = (path for path in tree.root.iterdir() if path.is_dir())
+    first, real = (made / "gocryptfs.diriv").stat(), os.stat
+
+    def stat_as_before(path: Any, **named: Any) -> os.stat_result:
+        status = real(path, **named)
+        return first if path == "gocryptfs.diriv" else status
+
+    monkeypatch.setattr(os, "stat", stat_as_before)
+    tree.write("/directory/file")
+    tree.view.unlink("/directory/file")
+    tree.view.rmdir("/directory")
+    tree.view.mkdir("/directory", 0o755)
+    tree.write("/directory/file")
+    monkeypatch.undo()
+    assert tree.list("/directory", view=tree.opened()) == ["file"]
+
+
+def test_an_iv_is_read_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it has been there for a while."""
+    tree.view.mkdir("/directory", 0o755)
+    read: List[str] = []
+
+    def note(name: str, directory: int) -> bytes:
+        read.append(name)
+        return read_small_file(name, directory)
+
+    monkeypatch.setattr("fusepy_legacy.views.stored_paths.read_small_file", note)
+    later = time.time() + 10
+    monkeypatch.setattr("time.time", lambda: later)
+    tree.write("/directory/one")
+    tree.write("/directory/two")
+    assert read == ["gocryptfs.diriv"] * 2  # that of the root, too
 
 
 def test_a_very_deep_tree(tree: Tree) -> None:

@@ -4,13 +4,15 @@ What a name is called depends on the IV of its directory, and that is in the dir
 So a path is walked from the root; what a directory is called, and its IV, is then remembered.
 
 Another program may change the tree meanwhile. A remembered IV is used only while `gocryptfs.diriv` is the
-same file as when it was read. A remembered path needs no such care: names are random under each IV, so
+same file as when it was read; one that has just been made is read each time, for the next may have its number
+and its time. A remembered path needs no such care: names are random under each IV, so
 where it still leads anywhere, it leads to the right place.
 """
 
 import errno
 import logging
 import os
+import time
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fusepy_legacy.beneath import Beneath, Held, Parent
@@ -26,12 +28,16 @@ _SMALL_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SMALL_FILE_MAX = 4096
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 _REMEMBERED = 4096  # directories
+_SETTLED = 2.0  # seconds; within them a file may go, and another get its inode number and its ctime
 
 _Version = Tuple[int, int]
 
 
 class _Known(NamedTuple):
-    """A directory: its path on the disk from the root, its IV, and which `gocryptfs.diriv` that was."""
+    """A directory: its path on the disk from the root, its IV, and which `gocryptfs.diriv` that was.
+
+    No version is known of one that cannot be told from the next.
+    """
 
     stored: str
     iv: bytes
@@ -162,7 +168,8 @@ class StoredBeneath(Beneath):
         except (OSError, CryptError) as error:
             logger.error("%s: %s: %s", stored or ".", IV_NAME, error)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
-        return self._remember(path, _Known(stored, iv, version))
+        settled = time.time() - status.st_ctime > _SETTLED
+        return self._remember(path, _Known(stored, iv, version if settled else None))
 
     def _remember(self, path: str, known: _Known) -> _Known:
         if len(self.known) >= _REMEMBERED:
