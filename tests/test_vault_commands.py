@@ -22,6 +22,7 @@ from fusepy_legacy.commands import vault
 from fusepy_legacy.commands.vault import EPILOG
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import parse
+from fusepy_legacy.vault.config_file import write_config
 from tests.vault_trees import COMMAND, ENVIRONMENT, PASSWORD, Made, Outcome, make, runner
 
 Run = Callable[..., Outcome]
@@ -226,6 +227,19 @@ def test_passwd_changes_the_password(tmp_path: Path, run: Run, made: Made) -> No
         "gocryptfs.conf",
         "gocryptfs.diriv",
     ]
+
+
+@pytest.mark.parametrize(("words", "n"), [([], 1 << 11), (["--scryptn", "12"], 1 << 12)])
+def test_passwd_leaves_the_cost_of_a_guess(
+    tmp_path: Path, run: Run, made: Made, words: List[str], n: int
+) -> None:
+    """A tree that was made with another than the usual one keeps it, unless another is asked for."""
+    config = made.config.with_password(made.master_key, PASSWORD, 1 << 11)
+    write_config(str(made.root), config.to_bytes(), replace=True)
+    new = file_with(tmp_path, b"new\n")
+    passfiles = ["--passfile", made.passfile, "--new-passfile", new]
+    assert run("passwd", *words, *passfiles, made.root).code == 0
+    assert parse((made.root / "gocryptfs.conf").read_bytes()).scrypt.n == n
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -124,10 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument(
         "--masterkey", metavar="FILE", help="a file with the master key, instead of a password"
     )
-    scrypt = _Parser(add_help=False)
-    scrypt.add_argument(
-        "--scryptn", metavar="N", type=_number(10, 20), default=16, help="10 to 20 (16)"
-    )
 
     tree = _Parser(add_help=False)
     tree.add_argument("source", metavar="DIR")
@@ -143,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(function=function)
         return added
 
-    add = command("init", _init, "make a tree in an empty directory", password, scrypt, tree)
+    add = command("init", _init, "make a tree in an empty directory", password, tree)
+    add.add_argument(
+        "--scryptn", metavar="N", type=_number(10, 20), default=16, help="10 to 20 (16)"
+    )
     add.add_argument(
         "--reverse", action="store_true", help="for a plain one, to be shown encrypted"
     )
@@ -159,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         help="62 to 255 (255)",
     )
     command("info", _info, "show the config; no password is needed", where, as_json, tree)
-    add = command("passwd", _passwd, "change the password", key, scrypt, tree)
+    add = command("passwd", _passwd, "change the password", key, tree)
+    add.add_argument("--scryptn", metavar="N", type=_number(10, 20), help="10 to 20 (as before)")
     add.add_argument("--new-passfile", metavar="FILE", action="append")
     add.add_argument("--new-extpass", metavar="COMMAND")
     command("masterkey", _masterkey, "print the master key", key, tree)
@@ -262,7 +262,8 @@ def _passwd(options: argparse.Namespace) -> int:
     master_key = unlock(config, _password(options), options.masterkey)
     source = PasswordSource(options.new_passfile, options.new_extpass)
     password = source.read("New password", twice=True)
-    new = config.with_password(master_key, password, 1 << options.scryptn)
+    cost = config.scrypt.n if options.scryptn is None else 1 << options.scryptn
+    new = config.with_password(master_key, password, cost)
     replace_config(location, new)
     return 0
 
