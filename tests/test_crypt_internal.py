@@ -19,10 +19,11 @@ def test_directory_ivs_and_companions_are_internal_everywhere(name: str, top: bo
 
 
 @pytest.mark.parametrize(
-    "name", ["gocryptfs.conf", "gocryptfs.conf.tmp", "gocryptfs.conf.0123abcd.tmp"]
+    "name",
+    ["gocryptfs.conf", "gocryptfs.conf.bak", "gocryptfs.conf.tmp", "gocryptfs.conf.0123abcd.tmp"],
 )
 def test_the_config_is_internal_at_the_top_only(name: str) -> None:
-    """With what a change of password leaves that was killed."""
+    """With what a change of password leaves that was killed, or had a master key."""
     assert is_internal(name, top=True, plaintext_names=False)
     assert not is_internal(name, top=False, plaintext_names=False)
 
@@ -34,7 +35,7 @@ def test_the_config_is_internal_at_the_top_only(name: str) -> None:
         HASH,
         "gocryptfs.divs",
         "gocryptfs.diriv2",
-        "gocryptfs.conf.bak",
+        "gocryptfs.conf.bak2",
         "gocryptfs.confX.tmp",
         "gocryptfs.conf.0123ABCD.tmp",
         "a gocryptfs.diriv",

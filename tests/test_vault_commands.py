@@ -293,6 +293,24 @@ def test_a_master_key_opens_what_a_forgotten_password_does_not(
     assert (outcome.code, len(outcome.errors)) == (14, 1)
 
 
+def test_a_wrong_master_key_costs_no_config(tmp_path: Path, run: Run, made: Made) -> None:
+    """The old config stays beside the new one, which nothing but its owner takes away again."""
+    config, kept = made.root / "gocryptfs.conf", made.root / "gocryptfs.conf.bak"
+    before = config.read_bytes()
+    key, new = file_with(tmp_path, b"1" * 64), file_with(tmp_path, b"new\n")
+    command = ["passwd", "--scryptn", "10", "--masterkey", key, "--new-passfile", new, made.root]
+    outcome = run(*command)
+    assert outcome.code == 0
+    assert str(kept).encode() in outcome.output
+    assert kept.read_bytes() == before != config.read_bytes()
+    after = config.read_bytes()
+    outcome = run(*command)
+    assert (outcome.code, len(outcome.errors)) == (24, 1)
+    assert (kept.read_bytes(), config.read_bytes()) == (before, after)
+    kept.rename(config)
+    assert run("cat", "--passfile", made.passfile, made.at("f")).output == b"content"
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"x" * 70000, b'{"Version": 3}', None], ids=["0", "1", "2", "3", "fifo"]
 )

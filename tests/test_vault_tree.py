@@ -173,7 +173,7 @@ def test_plain_names_that_look_internal_are_the_users(tmp_path: Path, run: Run) 
 def test_only_what_passwd_leaves_is_not_shown(tmp_path: Path, run: Run) -> None:
     """With encrypted names that has no other meaning; what has is named as lost."""
     made = make(tmp_path, TREE)
-    for name in ("gocryptfs.conf.tmp", "gocryptfs.confuse.tmp"):
+    for name in ("gocryptfs.conf.tmp", "gocryptfs.conf.bak", "gocryptfs.confuse.tmp"):
         (made.root / name).write_bytes(b"")
     outcome = run("ls", "--passfile", made.passfile, made.root)
     assert (outcome.code, len(outcome.errors)) == (26, 1)

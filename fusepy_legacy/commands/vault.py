@@ -33,6 +33,7 @@ from fusepy_legacy.vault.config_file import (
     check_new,
     describe,
     initialize,
+    keep_config,
     read_config,
     replace_config,
 )
@@ -264,6 +265,11 @@ def _passwd(options: argparse.Namespace) -> int:
     password = source.read("New password", twice=True)
     cost = config.scrypt.n if options.scryptn is None else 1 << options.scryptn
     new = config.with_password(master_key, password, cost)
+    if options.masterkey is not None:
+        # Nothing tells a wrong one, and the old config may be all that has the right one.
+        kept = keep_config(location)
+        print(f"{PROGRAM}: the old config is kept as {printable(os.fsencode(kept))};")
+        print(f"{PROGRAM}: remove it when the new password has opened the tree")
     replace_config(location, new)
     return 0
 

@@ -39,6 +39,7 @@ from fusepy_legacy.crypt.names import LONG_NAME_MAX_LOWEST, NAME_MAX, NameCipher
 
 CONFIG_FILE = b"gocryptfs.conf"
 REVERSE_CONFIG_FILE = b".gocryptfs.reverse.conf"  # in the plain directory; shown as CONFIG_FILE
+OLD_CONFIG_SUFFIX = b".bak"  # of what a new password by a master key leaves
 CONFIG_SIZE_MAX = 1 << 16
 
 KEY_LENGTH = 32

@@ -6,7 +6,7 @@ Names are str here, as os.fsdecode makes them.
 import os
 import re
 
-from fusepy_legacy.crypt.config import CONFIG_FILE
+from fusepy_legacy.crypt.config import CONFIG_FILE, OLD_CONFIG_SUFFIX
 from fusepy_legacy.crypt.names import COMPANION_SUFFIX, DIRECTORY_IV_FILE, LONG_NAME_PREFIX
 
 CONFIG_NAME = os.fsdecode(CONFIG_FILE)
@@ -16,8 +16,10 @@ REMOVED_IV = IV_NAME + ".rmdir."
 
 _LONG = os.fsdecode(LONG_NAME_PREFIX)
 _COMPANION = os.fsdecode(COMPANION_SUFFIX)
-# What a change of password that was killed leaves: ours (vault/config_file.py), or that of gocryptfs.
-_UNFINISHED_CONFIG = re.compile(re.escape(CONFIG_NAME) + r"(\.[0-9a-f]{8})?\.tmp\Z")
+# What a change of password leaves when it is killed, ours (vault/config_file.py) or that of gocryptfs, and
+# with a master key in any case.
+_OLD = re.escape(os.fsdecode(OLD_CONFIG_SUFFIX))
+_LEFT_BY_PASSWD = re.compile(rf"{re.escape(CONFIG_NAME)}({_OLD}|(\.[0-9a-f]{{8}})?\.tmp)\Z")
 
 
 def is_internal(stored: str, top: bool, plaintext_names: bool) -> bool:
@@ -33,4 +35,4 @@ def is_internal(stored: str, top: bool, plaintext_names: bool) -> bool:
         return stored.endswith(_COMPANION)
     if stored == IV_NAME or stored.startswith(REMOVED_IV):
         return True
-    return top and (stored == CONFIG_NAME or _UNFINISHED_CONFIG.match(stored) is not None)
+    return top and (stored == CONFIG_NAME or _LEFT_BY_PASSWD.match(stored) is not None)

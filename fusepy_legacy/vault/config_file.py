@@ -3,12 +3,13 @@
 import os
 import stat
 from contextlib import suppress
-from typing import Any, Dict, FrozenSet
+from typing import Any, Dict, FrozenSet, Optional
 
 from fusepy_legacy.crypt.config import (
     CONFIG_FILE,
     CONFIG_SIZE_MAX,
     DIRIV,
+    OLD_CONFIG_SUFFIX,
     REVERSE_CONFIG_FILE,
     SCRYPT_N,
     Config,
@@ -58,13 +59,30 @@ def replace_config(location: Location, config: Config) -> None:
         raise VaultError(f"{location.config_file}: {error.strerror}", EXIT_CONFIG_WRITE)
 
 
+def keep_config(location: Location) -> str:
+    """Copy the tree's config to a file beside it, and return its path; raises VaultError (24)."""
+    path = os.path.realpath(location.config_file)
+    kept = path + os.fsdecode(OLD_CONFIG_SUFFIX)
+    name = os.fsencode(os.path.basename(path))
+    try:
+        data = read_regular(path, CONFIG_SIZE_MAX + 1)
+        write_config(os.path.dirname(path), data, name + OLD_CONFIG_SUFFIX, like=name)
+    except OSError as error:
+        raise VaultError(f"{kept}: {error.strerror}", EXIT_CONFIG_WRITE)
+    return kept
+
+
 def write_config(
-    directory: str, data: bytes, name: bytes = CONFIG_FILE, replace: bool = False
+    directory: str,
+    data: bytes,
+    name: bytes = CONFIG_FILE,
+    replace: bool = False,
+    like: Optional[bytes] = None,
 ) -> None:
     """Write a config into a directory, mode 0400. Raises OSError, and then nothing has changed.
 
     One that is there is an error (EEXIST) unless `replace`; then it stays until the new one is on
-    the disk, which has its owner and mode.
+    the disk, which has its owner and mode. `like` is another that it has them of.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -75,8 +93,8 @@ def write_config(
             with open(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                if replace:
-                    _take_over(name, descriptor, file.fileno())
+                if replace or like is not None:
+                    _take_over(like or name, descriptor, file.fileno())
                 os.fsync(file.fileno())
             if replace:
                 os.rename(written, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
