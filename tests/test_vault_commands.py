@@ -293,6 +293,23 @@ def test_a_master_key_opens_what_a_forgotten_password_does_not(
     assert (outcome.code, len(outcome.errors)) == (14, 1)
 
 
+def test_a_tree_that_a_fido2_token_opens(tmp_path: Path, run: Run, made: Made) -> None:
+    """A password is refused with a hint, and none is set: gocryptfs would go on asking the token."""
+    config = made.root / "gocryptfs.conf"
+    key = file_with(tmp_path, run("masterkey", "--passfile", made.passfile, made.root).output)
+    token = made.config._replace(flags=made.config.flags | {"FIDO2"}, other={"FIDO2": {}})
+    config.unlink()
+    config.write_bytes(token.to_bytes())
+    wrong = file_with(tmp_path, b"a password")
+    outcome = run("ls", "--passfile", wrong, made.root)
+    assert outcome.code == 12
+    assert "FIDO2" in outcome.errors[0]
+    assert run("cat", "--masterkey", key, made.at("f")).output == b"content"
+    outcome = run("passwd", "--masterkey", key, "--new-passfile", wrong, made.root)
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert config.read_bytes() == token.to_bytes()
+
+
 def test_a_wrong_master_key_costs_no_config(tmp_path: Path, run: Run, made: Made) -> None:
     """The old config stays beside the new one, which nothing but its owner takes away again."""
     config, kept = made.root / "gocryptfs.conf", made.root / "gocryptfs.conf.bak"

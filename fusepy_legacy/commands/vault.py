@@ -13,6 +13,7 @@ from fusepy_legacy import __version__, roots_file, secrecy
 from fusepy_legacy.crypt.config import (
     AESSIV_FLAG,
     DIRIV,
+    FIDO2_FLAG,
     FORWARD,
     FORWARD_PLAINTEXT_NAMES,
     GCMIV128,
@@ -260,6 +261,9 @@ def _info(options: argparse.Namespace) -> int:
 def _passwd(options: argparse.Namespace) -> int:
     location = locate(options.source, options.config)
     config = read_config(location)
+    if FIDO2_FLAG in config.flags:
+        message = "a FIDO2 token opens the tree; a password would shut it out, and not be asked for"
+        raise VaultError(f"{location.config_file}: {message}", EXIT_USAGE)
     master_key = unlock(config, _password(options), options.masterkey)
     source = PasswordSource(options.new_passfile, options.new_extpass)
     password = source.read("New password", twice=True)

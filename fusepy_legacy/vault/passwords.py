@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import BinaryIO, List, Optional
 
-from fusepy_legacy.crypt.config import PASSWORD_MAX, Config, master_key_from_text
+from fusepy_legacy.crypt.config import FIDO2_FLAG, PASSWORD_MAX, Config, master_key_from_text
 from fusepy_legacy.crypt.errors import CryptError, WrongPassword
 from fusepy_legacy.errors import (
     EXIT_CONFIG,
@@ -77,7 +77,8 @@ def open_config(config: Config, password: bytes) -> bytes:
     try:
         return config.unlock(password)
     except WrongPassword as error:
-        raise VaultError(str(error), EXIT_PASSWORD)
+        how = "; only gocryptfs asks the FIDO2 token" if FIDO2_FLAG in config.flags else ""
+        raise VaultError(f"{error}{how}", EXIT_PASSWORD)
     except CryptError as error:
         raise VaultError(str(error), EXIT_CONFIG)
 
