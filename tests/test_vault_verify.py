@@ -52,6 +52,18 @@ def plain(made: Made, run: Run, tmp_path: Path) -> Path:
     return tmp_path / "plain"
 
 
+@pytest.mark.parametrize("iv", [None, b"short"])
+def test_an_empty_directory_without_its_iv(run: Run, tmp_path: Path, iv: "bytes | None") -> None:
+    """Nothing is lost, but the mount can neither list it nor make anything in it."""
+    made = make(tmp_path, {b"d": {}})
+    (made.stored[b"d"] / "gocryptfs.diriv").unlink()
+    if iv is not None:
+        (made.stored[b"d"] / "gocryptfs.diriv").write_bytes(iv)
+    outcome = run("verify", "-q", "--passfile", made.passfile, made.root)
+    assert (outcome.code, len(outcome.errors)) == (26, 1)
+    assert outcome.errors[0].startswith(f"d ({made.encrypted(b'd')}): gocryptfs.diriv: ")
+
+
 def test_a_good_tree_is_good(made: Made, run: Run, plain: Path) -> None:
     """With and without a directory to compare with; quiet is quiet."""
     size = len(DATA) + 9

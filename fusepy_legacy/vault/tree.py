@@ -155,6 +155,8 @@ class Vault:
                 entries.append(entry)
             except Lost as error:
                 report.damaged(_join(directory.path, name), whole, error)
+        if problem is not None and not entries:  # else each entry has told
+            report.damaged(directory.path, directory.stored, problem)
         return self._one_of_each_name(entries, iv, report)
 
     def _one_of_each_name(self, entries: List[Entry], iv: bytes, report: Report) -> List[Entry]:
