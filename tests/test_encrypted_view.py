@@ -199,6 +199,21 @@ def test_a_change_is_reported_once(
     assert messages == ([] if change == "remove" else [expected])
 
 
+def test_what_is_no_config_is_not_shown_as_one(view: EncryptedView, tmp_path: Path) -> None:
+    """Whoever may write to the plain directory could bring a file that only root can read into the backup."""
+    config, secret = Path(str(view.root)) / os.fsdecode(REVERSE_CONFIG_FILE), tmp_path / "secret"
+    secret.write_text("plain text")
+    assert view.open("/gocryptfs.conf", os.O_RDONLY).read(10, 0) == config.read_bytes()[:10]
+    config.unlink()
+    config.symlink_to(secret)
+    for call in (
+        lambda: view.open("/gocryptfs.conf", os.O_RDONLY),
+        lambda: view.getattr("/gocryptfs.conf"),
+    ):
+        with raises_errno(errno.EIO):
+            call()
+
+
 def test_a_listing_goes_on_from_any_of_its_offsets(view: EncryptedView) -> None:
     """Virtual files first, companions behind their files, nothing twice and nothing left out."""
     for number in range(50):

@@ -5,16 +5,21 @@
 nothing that helps without the password.
 """
 
+import errno
+import logging
 import os
 import stat
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
-from fusepy_legacy.crypt.config import CONFIG_FILE, CONFIG_SIZE_MAX, Config
+from fusepy_legacy.crypt.config import CONFIG_FILE, CONFIG_SIZE_MAX, Config, parse
+from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.crypt.names import DIRECTORY_IV_FILE, is_companion
 from fusepy_legacy.kernel.attributes import with_size
 from fusepy_legacy.reading import read_regular
 from fusepy_legacy.views.identity import made_inode
 from fusepy_legacy.views.names import Names
+
+logger = logging.getLogger(__name__)
 
 CONFIG_PATH = "/" + os.fsdecode(CONFIG_FILE)
 _DIRECTORY_IV = os.fsdecode(DIRECTORY_IV_FILE)
@@ -94,7 +99,13 @@ class VirtualFiles:
             yield Entry(CONFIG_PATH[1:], made_inode(os.fsencode(CONFIG_PATH)))
 
     def _config(self, config_file: str) -> VirtualFile:
+        """Return the config; EIO for what is none: it would be in the backup as it is, not encrypted."""
         content = read_regular(config_file, CONFIG_SIZE_MAX + 1)
+        try:
+            parse(content)
+        except CryptError as error:
+            logger.error("gocryptfs.conf is not shown: %s", error)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
         status = os.stat(config_file)
         return _virtual(CONFIG_PATH, status, content, stat.S_IMODE(status.st_mode) | stat.S_IFREG)
 
