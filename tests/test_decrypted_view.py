@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterator, List, Set, Tuple
@@ -169,17 +171,83 @@ def test_a_new_file_is_not_cut(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> N
     assert cut == [0]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_only_be_written_is_written(tree: Tree) -> None:
+def as_owner(function: Callable[[], None]) -> None:
+    """Call a function as one who may not read what the mode says that the owner may not: not as root."""
+
+    def unprivileged() -> None:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        function()
+
+    in_child(unprivileged)
+
+
+@pytest.fixture
+def own_tree() -> Iterator[Path]:
+    """Where whoever is not root can make a tree."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        yield Path(directory) / "tree"
+
+
+def test_a_file_that_may_only_be_written_is_written(own_tree: Path) -> None:
     """Its owner writes a part of a block, though its mode is 0200, which stays."""
-    tree.write("/file", b"x" * 5000)
-    tree.view.chmod("/file", 0o200)
-    file = tree.open("/file", os.O_WRONLY)
-    file.write(b"y", 0)
-    file.release(0)
-    assert stat.S_IMODE(tree.view.getattr("/file").st_mode) == 0o200
-    tree.view.chmod("/file", 0o600)
-    assert tree.read("/file") == b"y" + b"x" * 4999
+
+    def write() -> None:
+        tree = Tree(own_tree, FORWARD)
+        tree.write("/file", b"x" * 5000)
+        tree.view.chmod("/file", 0o200)
+        file = tree.open("/file", os.O_WRONLY)
+        file.write(b"y", 0)
+        file.release(0)
+        assert stat.S_IMODE(tree.view.getattr("/file").st_mode) == 0o200
+        for mode in (0o200, 0o000):
+            tree.view.chmod("/file", mode)
+            with raises_errno(errno.EACCES):
+                tree.open("/file", os.O_WRONLY if not mode else os.O_RDONLY)
+        tree.view.chmod("/file", 0o600)
+        assert tree.read("/file") == b"y" + b"x" * 4999
+
+    as_owner(write)
+
+
+def test_many_open_a_file_that_may_only_be_written(own_tree: Path) -> None:
+    """At the same time, after all have met that it cannot be read; none of them fails."""
+
+    def write() -> None:
+        tree = Tree(own_tree, FORWARD)
+        tree.write("/file")
+        tree.view.chmod("/file", 0o200)
+        real, together = tree.view.beneath.open, threading.Barrier(4, timeout=10)
+
+        def open_together(path: str, flags: int, mode: int = 0) -> int:
+            try:
+                return real(path, flags, mode)
+            finally:
+                if flags & os.O_RDWR:
+                    together.wait()
+
+        tree.view.beneath.open = open_together
+        done = []
+
+        def open_often() -> None:
+            try:
+                for _ in range(100):
+                    tree.open("/file", os.O_WRONLY).release(0)
+                done.append(True)
+            except BaseException:
+                together.abort()
+                raise
+
+        threads = [threading.Thread(target=open_often) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(done) == len(threads)
+        assert stat.S_IMODE(tree.view.getattr("/file").st_mode) == 0o200
+
+    as_owner(write)
 
 
 # Attributes

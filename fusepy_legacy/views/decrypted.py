@@ -14,6 +14,8 @@ import errno
 import logging
 import os
 import stat
+import threading
+from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
 from fusepy_legacy.beneath import Held
@@ -186,6 +188,7 @@ class DecryptedView(KeyedView):
         self._inodes = Inodes()
         self._long_names = LongNames()
         self._ciphers: Dict[bytes, Ciphers] = {}  # by the config's content
+        self._lending = threading.Lock()  # of the right to read
 
     def prepare(self, arguments: MountArguments) -> MountArguments:
         """Open the trees and get their keys, after refusing what is for plain directories only."""
@@ -268,25 +271,25 @@ class DecryptedView(KeyedView):
         with root.changing(made=[path]):
             return super().open_beneath(root, path, flags, *mode)
 
-    @staticmethod
-    def _open_for_both(root: Root, path: str, flags: int) -> int:
+    def _open_for_both(self, root: Root, path: str, flags: int) -> int:
         """Open for reading and writing a file that one may perhaps only write.
 
         Whoever is not root is not allowed to then, as its owner, without giving that right for a moment.
         """
         flags = flags & ~os.O_ACCMODE | os.O_RDWR
-        try:
+        with suppress(PermissionError):
             return root.open(path, flags)
-        except PermissionError:
-            mode = stat.S_IMODE(root.stat(path).st_mode)
-            if mode & stat.S_IRUSR or not mode & stat.S_IWUSR:
-                raise
-        with root.reference(path, change=True) as reference:
-            os.chmod(reference, mode | stat.S_IRUSR)
+        # One after the other, or the second would see the mode that the first has set.
+        with self._lending, root.reference(path, change=True) as reference:
+            mode = stat.S_IMODE(os.stat(reference).st_mode)
+            lent = mode & (stat.S_IRUSR | stat.S_IWUSR) == stat.S_IWUSR
+            if lent:
+                os.chmod(reference, mode | stat.S_IRUSR)
             try:
-                return root.open(path, flags)
+                return os.open(reference, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
             finally:
-                os.chmod(reference, mode)
+                if lent:
+                    os.chmod(reference, mode)
 
     def mknod(self, path: str, mode: int, device: int) -> None:
         """Create a file, fifo, socket or device node that belongs to the caller: mknod(2)."""
