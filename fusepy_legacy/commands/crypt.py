@@ -1,11 +1,13 @@
 """fusepy-crypt: show plain directories encrypted, or an encrypted one plain."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, List, Optional
 
 from fusepy_legacy import __version__
 from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.errors import EXIT_FAILED, MountError
+from fusepy_legacy.kernel import options
 from fusepy_legacy.vault.passwords import PasswordSource, open_config
 from fusepy_legacy.vault.report import VaultError
 
@@ -75,11 +77,14 @@ def _view(forward: bool) -> "KeyedView":
 
 def _is_forward(words: List[str]) -> bool:
     """Find `forward` among the mount options, which the view's own parser will read once more."""
-    for before, word in zip(["", *words], words):
-        if before == "-o" or word.startswith("-o"):
-            options = word if before == "-o" else word[2:]
-            if "forward" in options.split(","):
-                return True
+    ahead = False
+    for word in words:
+        # Switches may come in one word, and -o with what follows it: -f -o forward is -foforward, too.
+        start = None if ahead else re.match("-[dfs]*o", word)
+        text = word[start.end() :] if start else word if ahead else ""
+        if "forward" in options.split(text):
+            return True
+        ahead = start is not None and not text
     return False
 
 
