@@ -382,6 +382,14 @@ def test_an_attribute_name_that_cannot_be_stored_is_refused(name: bytes) -> None
         NAMES.decrypt_attribute_name(b"user.gocryptfs." + NAMES._encrypt(name, b"xattr_name_iv_xx"))
 
 
+@pytest.mark.parametrize("name", [b"system.posix_acl_access", b"system.posix_acl_default"])
+def test_an_acl_that_is_encrypted_is_refused(name: bytes) -> None:
+    """Old versions of gocryptfs stored them so; newer ones do not take them for the file's."""
+    stored = b"user.gocryptfs." + NAMES._encrypt(name, b"xattr_name_iv_xx")
+    with pytest.raises(InvalidName):
+        NAMES.decrypt_attribute_name(stored)
+
+
 @pytest.mark.parametrize("stored", [b"", b"user.comment", b"user.gocryptfs", b"user.gocryptfs."])
 def test_an_attribute_that_is_not_encrypted_is_refused(stored: bytes) -> None:
     """InvalidName for names without the prefix, or with nothing after it."""

@@ -215,7 +215,10 @@ class NameCipher:
         return ATTRIBUTE_PREFIX + self._encrypt(name, _ATTRIBUTE_TWEAK)
 
     def decrypt_attribute_name(self, stored: bytes) -> bytes:
-        """Undo `encrypt_attribute_name`. Raises `InvalidEncoding` or `InvalidName`."""
+        """Undo `encrypt_attribute_name`. Raises `InvalidEncoding` or `InvalidName`.
+
+        What old versions of gocryptfs have made of ACLs is a name of nothing, there (node_xattr.go) as here.
+        """
         if stored in PLAIN_ATTRIBUTES:
             return stored
         if not stored.startswith(ATTRIBUTE_PREFIX):
@@ -223,6 +226,8 @@ class NameCipher:
         name = self._decrypt(stored[len(ATTRIBUTE_PREFIX) :], _ATTRIBUTE_TWEAK)
         if len(name) > ATTRIBUTE_NAME_MAX or b"\0" in name:
             raise InvalidName("decrypts to something that cannot be an attribute name")
+        if name in PLAIN_ATTRIBUTES:
+            raise InvalidName("an ACL that is encrypted, as by an old gocryptfs")
         return name
 
     def _encrypt(self, name: bytes, tweak: bytes) -> bytes:
