@@ -21,10 +21,12 @@ from fusepy_legacy.crypt.metadata import encrypt_target, encrypted_target_size
 from fusepy_legacy.crypt.reverse import hard_link_path
 from fusepy_legacy.dirents import Dirent
 from fusepy_legacy.kernel.options import MountArguments
+from fusepy_legacy.root import RootDirectory
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import encrypted, encrypting
 from fusepy_legacy.views.encrypted import EncryptedFile, EncryptedView
 from fusepy_legacy.views.identity import Identities, made_inode
+from fusepy_legacy.views.names import Names
 from fusepy_legacy.views.virtual import resized
 from tests.children import in_child
 from tests.errnos import raises_errno
@@ -231,6 +233,36 @@ def test_a_listing_goes_on_from_any_of_its_offsets(view: EncryptedView) -> None:
     with raises_errno(errno.EINVAL):
         entries(opened, 10**6)
     opened.releasedir()
+
+
+def test_a_name_that_is_too_long_to_be_encrypted(
+    view: EncryptedView, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NTFS and CIFS have such. What is beside it is shown, and whoever copies the view meets an error."""
+    (Path(str(view.root)) / ("n" * 200)).write_text("x")
+    batches = RootDirectory.batches
+
+    def with_another(directory: RootDirectory, offset: int) -> Iterator[List[Dirent]]:
+        for batch in batches(directory, offset):
+            yield [Dirent("\u044f" * 200, 7, stat.S_IFREG, 1), *batch]
+
+    monkeypatch.setattr(RootDirectory, "batches", with_another)
+    opened: Any = view.methproxy.dir_class("/")
+    names = [entry.name for entry in entries(opened)]
+    known = shown(view, "n" * 200)[1:]
+    invalid = "___GOCRYPTFS_INVALID_NAME___"
+    assert sorted(names) == sorted(
+        [invalid, known, f"{known}.name", "gocryptfs.conf", "gocryptfs.diriv"]
+    )
+    for call in (lambda: opened.fstatat(invalid), lambda: view.getattr("/" + invalid)):
+        with raises_errno(errno.ENAMETOOLONG):
+            call()
+    opened.releasedir()
+    again = Names(view.beneath, view.config, view.name_cipher)
+    assert again.plain("/" + known) == "/" + "n" * 200  # found among all
+    assert [record.getMessage() for record in caplog.records] == [
+        "'': a name is too long to be encrypted"
+    ]
 
 
 def test_a_listing_knows_what_getattr_says(view: EncryptedView) -> None:

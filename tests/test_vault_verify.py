@@ -16,6 +16,7 @@ import pytest
 
 from fusepy_legacy.beneath import Beneath
 from fusepy_legacy.crypt.content import BLOCK_SIZE
+from fusepy_legacy.vault.plain import Plain
 from tests.vault_trees import (
     COMMAND,
     ENVIRONMENT,
@@ -50,6 +51,22 @@ def plain(made: Made, run: Run, tmp_path: Path) -> Path:
     """The plain tree."""
     assert run("restore", "--passfile", made.passfile, made.root, tmp_path / "plain").code == 0
     return tmp_path / "plain"
+
+
+def test_a_plain_name_that_is_too_long_to_be_encrypted(
+    made: Made, run: Run, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NTFS: it is missing, and the rest is compared all the same."""
+    names = Plain.names
+    monkeypatch.setattr(
+        Plain, "names", lambda self, path: ["\u044f".encode() * 200, *names(self, path)]
+    )
+    (plain / "new").write_text("not in the tree")
+    key = ["--passfile", made.passfile]
+    outcome = run("verify", "-q", *key, "--against", plain, made.root)
+    assert outcome.code == 26
+    missing = [line for line in outcome.errors if "it is missing" in line]
+    assert len(missing) == len(outcome.errors) == 1 + 3  # in each of three directories
 
 
 @pytest.mark.parametrize("iv", [None, b"short"])

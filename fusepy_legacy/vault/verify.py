@@ -7,6 +7,7 @@ from typing import Dict, Optional
 
 from fusepy_legacy.crypt.config import REVERSE_CONFIG_FILE
 from fusepy_legacy.crypt.content import BLOCK_SIZE
+from fusepy_legacy.crypt.errors import UnencryptableName
 from fusepy_legacy.reading import read_fully
 from fusepy_legacy.vault.files import EncryptedFile
 from fusepy_legacy.vault.plain import Plain
@@ -145,8 +146,12 @@ class Verification:
                     continue
                 if self.vault.child(entry, name) is None:
                     path = os.path.join(entry.path, name)
-                    stored = os.path.join(entry.stored, self.vault.encrypt_name(entry, name))
-                    self.report.damaged(path, stored, "it is missing in the encrypted tree")
+                    why = "it is missing in the encrypted tree"
+                    try:
+                        stored = os.path.join(entry.stored, self.vault.encrypt_name(entry, name))
+                    except UnencryptableName as error:
+                        stored, why = entry.stored, f"{why}: {error}"
+                    self.report.damaged(path, stored, why)
         except Lost as error:
             self.report.damaged(entry.path, entry.stored, error)
         except OSError as error:

@@ -30,7 +30,7 @@ from fusepy_legacy.root import Root
 from fusepy_legacy.views.encrypting import EncryptedContent, server, version_of
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
-from fusepy_legacy.views.names import HASHED, Names
+from fusepy_legacy.views.names import HASHED, INVALID, Names
 from fusepy_legacy.views.open_sizes import OpenSizes
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
@@ -166,8 +166,11 @@ class EncryptedDirectory:
                     skip = False
                     continue
                 hashed = shown.startswith(HASHED) and encrypted
-                if not skip:
+                if shown == INVALID and encrypted:
+                    logger.warning("%a: a name is too long to be encrypted", self._path[1:])
+                elif not skip:
                     self._plain_names[shown] = name
+                if not skip:
                     yield Dirent(shown, inode, kind, position - hashed)
                 skip = False
                 if hashed:

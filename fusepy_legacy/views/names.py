@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from fusepy_legacy.crypt import reverse
 from fusepy_legacy.crypt.config import Config
-from fusepy_legacy.crypt.errors import CryptError
+from fusepy_legacy.crypt.errors import CryptError, UnencryptableName
 from fusepy_legacy.crypt.names import (
     COMPANION_SUFFIX,
     DETERMINISTIC_IV,
@@ -21,6 +21,7 @@ from fusepy_legacy.crypt.names import (
     NameCipher,
     is_companion,
     is_long_name,
+    is_valid_name,
 )
 from fusepy_legacy.root import Root
 from fusepy_legacy.roots import Roots
@@ -33,6 +34,9 @@ _SETTLED = 2.0  # seconds; within them a directory may change without its times 
 _MISSES = 1024
 
 HASHED = os.fsdecode(LONG_NAME_PREFIX)  # what hashes begin with; no other encrypted name has a dot
+# What is listed for a name of more than 255 bytes, as NTFS and CIFS have them, which count characters. It
+# leads nowhere, so whoever copies the view is told that something is not in the copy. As in gocryptfs.
+INVALID = "___GOCRYPTFS_INVALID_NAME___"
 
 _Version = Tuple[int, int]
 
@@ -73,19 +77,25 @@ class Names:
         return self._known.find(above) or self._walk(above)
 
     def stored(self, directory: KnownDirectory, names: Sequence[str]) -> List[str]:
-        """Return what the plain names of a directory are called in the view."""
+        """Return what the plain names of a directory are called in the view; INVALID for what is too long."""
         if self._plaintext:
             return list(names)
         found = self._known.stored(directory, names)
         if None in found:
             missing = [name for name, known in zip(names, found) if known is None]
-            shown = self._encrypt(missing, directory.iv)
+            try:
+                shown = self._encrypt(missing, directory.iv)
+            except UnencryptableName:
+                missing = [name for name in missing if is_valid_name(os.fsencode(name))]
+                shown = self._encrypt(missing, directory.iv)
             self._known.remember(directory, missing, shown)
-            following = iter(shown)
-            return [next(following) if known is None else known for known in found]
+            new = dict(zip(missing, shown))
+            return [known or new.get(name, INVALID) for name, known in zip(names, found)]
         return found  # type: ignore[return-value]
 
     def _encrypt(self, names: Sequence[str], iv: bytes) -> List[str]:
+        if not names:
+            return []
         # Coded in one piece each way: no name has a NUL.
         plain = os.fsencode("\0".join(names)).split(b"\0")
         stored_name, longest = self._cipher.stored_name, self._longest
@@ -150,7 +160,8 @@ class Names:
                 return os.fsdecode(self._cipher.decrypt_name(name, directory.iv))
             except CryptError:
                 pass
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        number = errno.ENAMETOOLONG if stored == INVALID else errno.ENOENT
+        raise OSError(number, os.strerror(number))
 
     def _search(self, directory: KnownDirectory, above: str, stored: str) -> str:
         """Find the plain name whose hash this is; ENOENT, without reading the directory twice for it."""
