@@ -26,6 +26,7 @@ from fusepy_legacy.crypt.names import NameCipher
 from fusepy_legacy.root import Rules
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
+from fusepy_legacy.views.content_file import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from fusepy_legacy.views.decrypted import DecryptedDirectory, DecryptedFile, DecryptedView
 from fusepy_legacy.views.stored_paths import read_small_file
 from tests.children import in_child
@@ -169,6 +170,32 @@ def test_a_new_file_is_not_cut(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> N
     assert not cut
     tree.open("/file", os.O_WRONLY | os.O_TRUNC).release(0)
     assert cut == [0]
+
+
+def test_a_damaged_file_stays_as_it_is(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever would read its header, or a block to change a part of it, is EIO, and logged."""
+    tree.write("/file", b"x" * 5000)
+    (stored,) = (path for path in tree.root.iterdir() if not path.name.startswith("gocryptfs"))
+    data = stored.read_bytes()
+    file = tree.open("/file", os.O_RDWR)
+    calls: List[Callable[[], object]] = [
+        lambda: file.read(10, 0),
+        lambda: file.write(b"y", 10),
+        lambda: file.ftruncate(10),
+        lambda: tree.view.truncate("/file", 10),
+        lambda: file.fallocate(FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 10, 10),
+    ]
+    whole = [lambda: file.lseek(0, os.SEEK_DATA), lambda: file.fallocate(0, 0, 9000)]
+    for place, failing in ((0, calls + whole), (100, calls)):
+        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        stored.write_bytes(damaged)
+        for call in failing:
+            caplog.clear()
+            with raises_errno(errno.EIO):
+                call()
+            assert len(caplog.records) == 1
+        assert stored.read_bytes() == damaged
+    file.release(0)
 
 
 def as_owner(function: Callable[[], None]) -> None:
