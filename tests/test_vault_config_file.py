@@ -56,3 +56,18 @@ def test_no_half_config_is_left_when_the_first_one_cannot_be_written(
     with pytest.raises(OSError, match="Input/output"):
         write_config(str(tmp_path), b"first")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VirtualBox's shared folders answer EINVAL: the config is there, so it is not said to be missing."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    write_config(str(tmp_path), b"first")
+    write_config(str(tmp_path), b"second", replace=True)
+    assert written(tmp_path) == ("gocryptfs.conf", b"second", 0o400)

@@ -1,5 +1,6 @@
 """The config of a tree on the disk: read, made with a new tree, replaced."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -101,7 +102,11 @@ def write_config(
         except BaseException:
             os.unlink(written, dir_fd=descriptor)
             raise
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a filesystem that cannot sync a directory, as vboxsf
+                raise
     finally:
         os.close(descriptor)
 
