@@ -4,6 +4,7 @@ encrypted           plain directories shown encrypted, read-only (reverse)
 names               which plain path an encrypted one means
 known_names         those of them that have lately been met
 virtual             what is in the encrypted view but not in the directory: gocryptfs.conf and the like
+open_ids            which open files may use the kernel's cache of them
 open_sizes          how large files are shown that grow while they are open
 encrypting          the content of an open plain file, encrypted
 identity            what tells files apart the same way at every mount

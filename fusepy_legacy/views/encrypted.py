@@ -31,6 +31,7 @@ from fusepy_legacy.views.encrypting import EncryptedContent, server, version_of
 from fusepy_legacy.views.identity import Identities, made_inode
 from fusepy_legacy.views.keyed import KeyedView
 from fusepy_legacy.views.names import HASHED, INVALID, Names
+from fusepy_legacy.views.open_ids import OpenIds
 from fusepy_legacy.views.open_sizes import OpenSizes
 from fusepy_legacy.views.virtual import CONFIG_PATH, VirtualFile, VirtualFiles, resized
 
@@ -71,8 +72,9 @@ class EncryptedFile:
             self.status = status
             key_path = view.identities.key_path(path, plain, status)
             ivs = reverse.file_ivs(key_path)
-            self.keep_cache = view.is_as_seen(status, ivs)
             size = view.open_sizes.opened(status)
+            self.direct_io = not view.open_ids.opened(status, ivs.file_id)
+            self.keep_cache = not self.direct_io and view.is_as_seen(status, ivs)
             self.content = EncryptedContent(path, ivs, size, version_of(status))
         except BaseException:
             os.close(self.fd)
@@ -101,6 +103,8 @@ class EncryptedFile:
         """Close the descriptor; what was added to the file may then be seen."""
         view = self.filesystem
         view.open_sizes.released(self.status)
+        if not self.direct_io:
+            view.open_ids.released(self.status)
         try:
             if os.fstat(self.fd).st_size != self.content.size:
                 view.forget_attributes(self.content.path)
@@ -214,6 +218,7 @@ class EncryptedView(KeyedView):
         # Seconds that the kernel may have kept a file's attributes, at most.
         self._cached = _SETTLED
         self.open_sizes = OpenSizes()
+        self.open_ids = OpenIds()
         self._custom_config = False
         self.parser.add_option(
             mountopt="withhold_config",

@@ -229,6 +229,30 @@ def test_hard_links_stay_one_file(source: Source) -> None:
     assert len({values[2] for values in found.values()}) == 2
 
 
+@pytest.mark.parametrize("change", ["link", "rename"])
+def test_who_reads_on_gets_the_blocks_that_belong_together(source: Source, change: str) -> None:
+    """Though the file has a second name or another one meanwhile, and is read with the blocks of that."""
+    plain, other = source.root / "file", source.root / "other"
+    plain.write_bytes(os.urandom(3 << 20))
+    with source.shown():
+        shown = max(source.view.iterdir(), key=lambda path: path.stat().st_size)
+        before = shown.read_bytes()
+        with open(str(shown), "rb", buffering=0) as file:
+            read = file.read(1 << 20)
+            if change == "link":
+                os.link(str(plain), str(other))
+            else:
+                plain.rename(other)
+                shown = max(
+                    set(source.view.iterdir()) - {shown}, key=lambda path: path.stat().st_size
+                )
+            after = shown.read_bytes()
+            while len(read) < len(before):
+                read += file.read(1 << 20)
+        assert read == before != after
+        assert shown.read_bytes() == after
+
+
 def test_the_config_is_shown(source: Source) -> None:
     """As gocryptfs.conf at the top, also one from elsewhere; the plain one has no encrypted name."""
     config = source.root / ".gocryptfs.reverse.conf"
