@@ -278,11 +278,14 @@ def test_past_the_largest_file(opened: Opened) -> None:
     for call in (
         lambda: opened.content.write(b"x", (1 << 63) - 2),
         lambda: opened.content.truncate((1 << 63) - 1),
-        lambda: opened.content.read(10, (1 << 63) - 1),
+        lambda: opened.content.allocate((1 << 63) - 8192, 10, keep_size=True),
     ):
         with pytest.raises(OutOfRange):
             call()
     assert opened.plaintext() == b""
+    opened.content.write(b"x", 0)
+    for offset in (1 << 62, (1 << 63) - 8192, (1 << 63) - 1):
+        assert opened.content.read(10, offset) == b""
 
 
 def test_damage_is_reported(opened: Opened) -> None:

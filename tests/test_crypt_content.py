@@ -124,6 +124,7 @@ def test_sizes_beyond_the_largest_file_are_refused(size: int) -> None:
         lambda: GCM.plaintext_size(size),
         lambda: GCM.locate(size, 1),
         lambda: GCM.locate(0, size),
+        lambda: GCM.locate(size - 8192, 1),  # its block begins past the largest file
         lambda: GCM.encrypt_blocks(b"x", size, FILE_ID),
         lambda: GCM.decrypt_blocks(b"x" * 100, size, FILE_ID),
     ]

@@ -102,7 +102,9 @@ class Layout:
         _check_range(offset, length)
         first, skip = divmod(offset, BLOCK_SIZE)
         count = -(-(skip + length) // BLOCK_SIZE) if length else 0
-        return BlockRange(first, skip, self.block_offset(first), count * self.encrypted_block_size)
+        start, size = self.block_offset(first), count * self.encrypted_block_size
+        _check_range(start, size)
+        return BlockRange(first, skip, start, size)
 
 
 class BlockRange(NamedTuple):

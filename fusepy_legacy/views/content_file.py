@@ -29,7 +29,7 @@ from fusepy_legacy.crypt.content import (
     pack_header,
     parse_header,
 )
-from fusepy_legacy.crypt.errors import BlockError, InvalidHeader
+from fusepy_legacy.crypt.errors import BlockError, InvalidHeader, OutOfRange
 from fusepy_legacy.reading import read_fully
 
 FALLOC_KEEP_SIZE = 0x01  # linux/falloc.h
@@ -107,7 +107,10 @@ class ContentFile:
                 return self._read(length, offset)
 
     def _read(self, length: int, offset: int) -> bytes:
-        first, skip, start, size = self._cipher.locate(offset, length)
+        try:
+            first, skip, start, size = self._cipher.locate(offset, length)
+        except OutOfRange:
+            return b""  # no file is as large
         if first == 0:
             encrypted = read_fully(self.descriptor, HEADER_SIZE + size, 0)
             header, encrypted = encrypted[:HEADER_SIZE], encrypted[HEADER_SIZE:]
