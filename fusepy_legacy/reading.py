@@ -22,6 +22,12 @@ def read_fully(descriptor: int, length: int, offset: int) -> bytes:
     return data
 
 
+def check_regular(status: os.stat_result, name: str) -> None:
+    """Raise EINVAL for what is no regular file: even to open a device may do something."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", name)
+
+
 def read_regular(path: str, most: int) -> bytes:
     """Return a file's content, `most` bytes of it; EINVAL for what is no regular file.
 
@@ -29,6 +35,5 @@ def read_regular(path: str, most: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
+        check_regular(os.fstat(descriptor), path)
         return file.read(most)

@@ -613,7 +613,18 @@ def test_what_has_lost_its_name_is_reported(tree: Tree, caplog: pytest.LogCaptur
         assert f"{name} has lost its name" in caplog.text
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("target")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.mkdir,
+        os.mkfifo,
+        lambda path: path.symlink_to("target"),
+        pytest.param(
+            lambda path: os.mknod(str(path), stat.S_IFCHR | 0o600, 0),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="a device needs root"),
+        ),
+    ],
+)
 def test_a_companion_that_is_no_file_names_nothing(
     tree: Tree, make: Callable[[Path], None]
 ) -> None:
@@ -699,9 +710,9 @@ def test_an_iv_is_read_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None
     tree.view.mkdir("/directory", 0o755)
     read: List[str] = []
 
-    def note(name: str, directory: int) -> bytes:
+    def note(name: str, *arguments: Any) -> bytes:
         read.append(name)
-        return read_small_file(name, directory)
+        return read_small_file(name, *arguments)
 
     monkeypatch.setattr("fusepy_legacy.views.stored_paths.read_small_file", note)
     later = time.time() + 10

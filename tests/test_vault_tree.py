@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Callable, List
@@ -284,6 +285,22 @@ def test_a_fifo_or_symlink_in_the_place_of_a_file_of_the_tree_is_not_opened(
             iv.symlink_to(tmp_path / "e-iv")
     outcome = run("verify", "--passfile", made.passfile, made.root)
     assert (outcome.code, len(outcome.errors)) == (26, 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a device needs root")
+def test_a_device_in_the_place_of_a_file_of_the_tree_is_not_opened(
+    tmp_path: Path, run: Run
+) -> None:
+    """That may do something, such as to rewind a tape; here it would fail: no device has the number."""
+    made = make(tmp_path, {b"d": {b"x": b"X"}, b"l" * 200: b"content"})
+    (directory_iv,) = made.stored[b"d"].glob("gocryptfs.diriv")
+    (companion,) = made.root.glob("*.name")
+    for path in (directory_iv, companion):
+        path.unlink()
+        os.mknod(str(path), stat.S_IFCHR | 0o600, 0)
+    outcome = run("verify", "--passfile", made.passfile, made.root)
+    assert outcome.code == 26
+    assert [line.endswith("not a regular file") for line in outcome.errors] == [True, True]
 
 
 def test_a_listing_has_what_ls_has(tmp_path: Path, run: Run) -> None:

@@ -26,6 +26,7 @@ from fusepy_legacy.crypt.names import (
     is_long_name,
     is_valid_name,
 )
+from fusepy_legacy.reading import check_regular
 from fusepy_legacy.vault.files import EncryptedFile
 from fusepy_legacy.vault.report import Lost, Report, VaultError, code_of, printable, reading
 
@@ -316,6 +317,7 @@ class Vault:
 
     def _small_file(self, directory: Entry, name: bytes) -> bytes:
         path = os.fsdecode(b"/" + _join(directory.stored, name))
+        check_regular(self._beneath.stat(path), path)
         descriptor = self._beneath.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             return os.read(descriptor, _SMALL_FILE_MAX)

@@ -25,15 +25,8 @@ logger = logging.getLogger(__name__)
 _LONG = os.fsdecode(LONG_NAME_PREFIX)
 _REFERENCE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# open(2), read(2): what is missing, a symlink, a directory, a socket or a device holds no name.
-_NO_COMPANION = (
-    errno.ENOENT,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EISDIR,
-    errno.ENXIO,
-    errno.ENODEV,
-)
+# What is missing or no regular file holds no name; ELOOP for a symlink that has just come: open(2).
+_NO_COMPANION = (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 
 
 class PlainNames:

@@ -19,6 +19,7 @@ from fusepy_legacy.beneath import Beneath, Held, Parent
 from fusepy_legacy.crypt.errors import CryptError
 from fusepy_legacy.crypt.internal import IV_NAME
 from fusepy_legacy.crypt.names import DETERMINISTIC_IV, check_directory_iv
+from fusepy_legacy.reading import check_regular
 from fusepy_legacy.views.stored_names import StoredNames
 
 logger = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class StoredBeneath(Beneath):
             version = status.st_ino, status.st_ctime_ns
             if known is not None and known.version == version:
                 return known
-            iv = check_directory_iv(read_small_file(IV_NAME, descriptor))
+            iv = check_directory_iv(read_small_file(IV_NAME, descriptor, status))
         except (OSError, CryptError) as error:
             logger.error("%s: %s: %s", stored or ".", IV_NAME, error)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
@@ -178,8 +179,12 @@ class StoredBeneath(Beneath):
         return known
 
 
-def read_small_file(name: str, directory: int) -> bytes:
-    """Return what is in a directory's IV file or a companion, 4096 bytes at most."""
+def read_small_file(name: str, directory: int, status: Optional[os.stat_result] = None) -> bytes:
+    """Return what is in a directory's IV file or a companion, 4096 bytes at most; EINVAL for what is no file.
+
+    `status` is its own, if that is known already.
+    """
+    check_regular(status or os.stat(name, dir_fd=directory, follow_symlinks=False), name)
     descriptor = os.open(name, _SMALL_FILE, dir_fd=directory)
     try:
         return os.read(descriptor, _SMALL_FILE_MAX)
