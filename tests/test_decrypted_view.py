@@ -683,13 +683,17 @@ def test_a_directory_without_its_iv_is_an_error(tree: Tree, content: bytes) -> N
     assert tree.list() == ["directory"]
 
 
+@pytest.mark.parametrize(("fraction", "tick"), [(0, 1.0), (123456789, 0.01)])
 def test_a_directory_made_anew_has_the_names_of_its_own_iv(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, fraction: int, tick: float
 ) -> None:
     """Its IV file may have number and times of the one before: ext4 gives them again within a tick."""
     tree.view.mkdir("/directory", 0o755)
     (made,) = (path for path in tree.root.iterdir() if path.is_dir())
-    first, real = (made / "gocryptfs.diriv").stat(), os.stat
+    found, real = (made / "gocryptfs.diriv").stat(), os.stat
+    ctime_ns = int(found.st_ctime) * 10**9 + fraction
+    first = os.stat_result(found[:10], {"st_ctime_ns": ctime_ns, "st_ctime": ctime_ns / 1e9})
+    monkeypatch.setattr("time.time", lambda: ctime_ns / 1e9 + tick)
 
     def stat_as_before(path: Any, **named: Any) -> os.stat_result:
         status = real(path, **named)

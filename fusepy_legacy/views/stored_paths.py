@@ -29,7 +29,10 @@ _SMALL_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SMALL_FILE_MAX = 4096
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 _REMEMBERED = 4096  # directories
-_SETTLED = 2.0  # seconds; within them a file may go, and another get its inode number and its ctime
+# Seconds within which a file may go, and another get its inode number and its ctime: clocks of filesystems
+# tick 100 times a second at least (before Linux 6.13), or once in one or two (ext3, FAT).
+_SETTLED = 0.1
+_SETTLED_COARSELY = 2.0
 
 _Version = Tuple[int, int]
 
@@ -169,7 +172,8 @@ class StoredBeneath(Beneath):
         except (OSError, CryptError) as error:
             logger.error("%s: %s: %s", stored or ".", IV_NAME, error)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
-        settled = time.time() - status.st_ctime > _SETTLED
+        limit = _SETTLED if status.st_ctime_ns % 10**9 else _SETTLED_COARSELY
+        settled = time.time() - status.st_ctime > limit
         return self._remember(path, _Known(stored, iv, version if settled else None))
 
     def _remember(self, path: str, known: _Known) -> _Known:
