@@ -27,6 +27,8 @@ from tests.vault_trees import COMMAND, ENVIRONMENT, PASSWORD, Made, Outcome, mak
 
 Run = Callable[..., Outcome]
 
+LONG = "n" * 200
+
 
 @pytest.fixture
 def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
@@ -391,10 +393,14 @@ def test_a_plain_directory_with_a_config_is_no_encrypted_tree(
 
 def test_the_paths_of_a_view_of_several_directories(run: Run, tmp_path: Path) -> None:
     """They start with the label of the innermost root that a plain path is in."""
-    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    outer, inner, other = (tmp_path / name for name in ("outer", "outer/inner", "other"))
     inner.mkdir(parents=True)
+    other.symlink_to(outer, target_is_directory=True)
+    (outer / LONG).write_text("")
+    label = "the/" + "third" * 40
     overlapping = "overlapping = yes\nread_only = yes\n"
     text = f"[first]\npath = {outer}\n[the/second]\npath = {inner}\n{overlapping}"
+    text += f"[{label}]\npath = {other}\n{overlapping}"
     roots = file_with(tmp_path, text.encode())
     password = file_with(tmp_path, b"secret\n")
     assert run("init", "--reverse", "--scryptn", "10", "--passfile", password, outer).code == 0
@@ -407,15 +413,26 @@ def test_the_paths_of_a_view_of_several_directories(run: Run, tmp_path: Path) ->
     def encrypted(path: str) -> bytes:
         stored = b""
         for name in path.encode().split(b"/"):
-            stored += b"/" + names.encrypt_name(name, reverse.directory_iv(stored[1:]))
+            whole = names.encrypt_name(name, reverse.directory_iv(stored[1:]))
+            stored += b"/" + names.stored_name(whole)
         return stored[1:] + b"\n"
 
     for plain, shown in [
         (outer / "a" / "file", "first/a/file"),
         (outer, "first"),
         (inner / "file", "the/second/file"),
+        (outer / LONG, f"first/{LONG}"),
+        (other / LONG, f"{label}/{LONG}"),
     ]:
-        assert run("encrypt-path", *key, "--roots", roots, plain).output == encrypted(shown)
+        stored = encrypted(shown)
+        assert run("encrypt-path", *key, "--roots", roots, plain).output == stored
+        words = ["decrypt-path", *key, "--roots", roots, os.fsdecode(stored.strip())]
+        assert run(*words).output == f"{plain}\n".encode()
+    unknown = "m" * 200
+    for path, code in [("the", 1), (f"first/{unknown}", 11), (f"the/{unknown}/file", 11)]:
+        words = ["decrypt-path", *key, "--roots", roots, os.fsdecode(encrypted(path).strip())]
+        outcome = run(*words)
+        assert (outcome.code, len(outcome.errors)) == (code, 1)
     for mistake in [
         [*key, "--roots", roots, tmp_path],
         [*key, "--roots", roots, "--root", outer, outer],

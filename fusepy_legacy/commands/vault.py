@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from contextlib import ExitStack
-from typing import Any, Callable, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from fusepy_legacy import __version__, roots_file, secrecy
 from fusepy_legacy.crypt.config import (
@@ -41,7 +41,7 @@ from fusepy_legacy.vault.config_file import (
 from fusepy_legacy.vault.listing import Listing
 from fusepy_legacy.vault.location import Location, locate, locate_labelled, locate_plain
 from fusepy_legacy.vault.passwords import PasswordSource, unlock
-from fusepy_legacy.vault.paths import PlainTree, decrypt_path, encrypt_path
+from fusepy_legacy.vault.paths import PlainRoots, PlainTree, decrypt_path, encrypt_path
 from fusepy_legacy.vault.plain import Plain
 from fusepy_legacy.vault.report import Lost, Progress, Report, VaultError, code_of, printable
 from fusepy_legacy.vault.restore import Restore, check_destination
@@ -190,12 +190,12 @@ def _parser() -> argparse.ArgumentParser:
     plain.add_argument(
         "--root", metavar="DIR", help="the plain directory of a view whose --config is not in it"
     )
-    several = _Parser(add_help=False)
-    several.add_argument(
-        "--roots", metavar="FILE", help="the roots file of a view of several directories"
+    plain.add_argument(
+        "--roots",
+        metavar="FILE",
+        help="the roots file of a view of several directories, whose paths are from its top",
     )
-    encrypted = "plain paths to encrypted ones"
-    command("encrypt-path", _encrypt_path, encrypted, key, plain, several, sources)
+    command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, plain, sources)
     command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, plain, sources)
     command("speed", _speed, "measure the ciphers")
     return parser
@@ -353,15 +353,29 @@ def _verify(options: argparse.Namespace) -> int:
 def _encrypt_path(options: argparse.Namespace) -> int:
     if options.roots is None:
         return _translate(options, encrypt_path, _locate_all_plain(options))
-    if options.root is not None or options.config is None:
-        raise VaultError("--roots goes with --config, and not with --root", EXIT_USAGE)
-    roots = {root.label: root.path for root in roots_file.read(options.roots).roots}
+    roots = _labelled(options)
     places = [locate_labelled(word, roots, options.config) for word in options.sources]
     return _translate(options, encrypt_path, places)
 
 
 def _decrypt_path(options: argparse.Namespace) -> int:
-    return _translate(options, decrypt_path, _locate_all_plain(options))
+    if options.roots is None:
+        return _translate(options, decrypt_path, _locate_all_plain(options))
+    roots = _labelled(options)
+    config = read_config(Location("/", options.config, b"", is_reverse=True))
+    master_key = unlock(config, _password(options), options.masterkey)
+    view = PlainRoots(roots, config, master_key)
+    with view:
+        for word in options.sources:
+            _print(view.place(decrypt_path(view, os.fsencode(word.strip("/")))))
+    return 0
+
+
+def _labelled(options: argparse.Namespace) -> Dict[str, str]:
+    """Return the directories of --roots by their labels."""
+    if options.root is not None or options.config is None:
+        raise VaultError("--roots goes with --config, and not with --root", EXIT_USAGE)
+    return {root.label: root.path for root in roots_file.read(options.roots).roots}
 
 
 def _locate_all_plain(options: argparse.Namespace) -> List[Location]:

@@ -1,10 +1,13 @@
 """Plain paths to encrypted ones and back, in an encrypted tree or for the view of a plain one."""
 
 import os
+from typing import Iterable, Mapping
 
 from fusepy_legacy.crypt import reverse
+from fusepy_legacy.crypt.config import Config
 from fusepy_legacy.crypt.errors import InvalidName, UnencryptableName
 from fusepy_legacy.crypt.names import DETERMINISTIC_IV
+from fusepy_legacy.errors import EXIT_USAGE
 from fusepy_legacy.vault.report import Lost, VaultError, printable
 from fusepy_legacy.vault.tree import Entry, Vault
 
@@ -21,11 +24,42 @@ class PlainTree(Vault):
     def _whole_name(self, directory: Entry, stored: bytes) -> bytes:
         """Find the name whose hash it is: there are no companions in a plain directory."""
         iv = self.directory_iv(directory)
-        for name in self._listdir(Entry(directory.path, directory.path, directory.status)):
+        for name in self._plain_names(directory.path):
             whole = self.names.encrypt_name(name, iv)
             if self.names.stored_name(whole) == stored:
                 return whole
         raise InvalidName("no file in the directory has a name with this hash")
+
+    def _plain_names(self, path: bytes) -> Iterable[bytes]:
+        """Return what is in a plain directory; raises OSError."""
+        return self._listdir(Entry(path, path, self.root().status))
+
+
+class PlainRoots(PlainTree):
+    """The names that several directories have in their encrypted view, each below its label."""
+
+    def __init__(self, roots: Mapping[str, str], config: Config, master_key: bytes) -> None:
+        """`roots` are the directories' absolute paths by their labels."""
+        super().__init__("/", config, master_key)
+        self._roots = {os.fsencode(label): os.fsencode(path) for label, path in roots.items()}
+
+    def place(self, path: bytes) -> bytes:
+        """Return where a path of the view, decrypted, is; VaultError above the labels."""
+        for label, root in self._roots.items():
+            if f"{os.fsdecode(path)}/".startswith(f"{os.fsdecode(label)}/"):
+                return os.path.join(root, path[len(label) + 1 :]).rstrip(b"/") or b"/"
+        raise VaultError(f"{printable(path)}: it is in none of the roots", EXIT_USAGE)
+
+    def _plain_names(self, path: bytes) -> Iterable[bytes]:
+        try:
+            return super()._plain_names(os.path.realpath(self.place(path))[1:])
+        except VaultError:
+            above = path + b"/" if path else b""
+            return {
+                label[len(above) :].split(b"/")[0]
+                for label in self._roots
+                if label.startswith(above)
+            }
 
 
 def encrypt_path(vault: Vault, path: bytes) -> bytes:
