@@ -56,6 +56,7 @@ _BUFFER = 1 << 16
 # An answer that was under way when a change was told may have brought the old state after it.
 _SAID_AGAIN = 1.0  # seconds
 _LOOK_AGAIN = 1.0
+_ATTEMPTS = 100  # at a file handle
 
 _NEEDS = "it takes root's rights, Linux 5.9, and a filesystem with file handles"
 
@@ -232,7 +233,6 @@ class _Filesystem:
         except BlockingIOError:
             return []
         except OSError as error:
-            # ENOMEM comes now and then for a file that is being removed.
             logger.debug("an event could not be read: %s", error)
             return [LOST]
 
@@ -279,12 +279,18 @@ class _Filesystem:
 
     def _file_id(self, handle: bytes) -> Optional[FileId]:
         """Return what a file handle stands for, None when that is gone."""
-        try:
-            descriptor = syscalls.open_by_handle_at(self._top, handle, os.O_PATH)
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            return None
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                descriptor = syscalls.open_by_handle_at(self._top, handle, os.O_PATH)
+                break
+            except OSError as error:
+                if error.errno == errno.ESTALE:
+                    return None
+                # ext4 says ENOMEM of a file that is being removed, and ESTALE within some ten attempts.
+                if error.errno != errno.ENOMEM or attempts == _ATTEMPTS:
+                    raise
         try:
             status = os.fstat(descriptor)
             return status.st_dev, status.st_ino

@@ -1,16 +1,19 @@
 """What fanotify tells of changes underneath: names, files, and nothing of our own doing."""
 
+import errno
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import pytest
 
-from fusepy_legacy.watch import UNWATCHED, Change, Watch
+from fusepy_legacy import syscalls
+from fusepy_legacy.watch import LOST, UNWATCHED, Change, Watch
 from tests.mounted.commands import wait_until
 
 FileId = Tuple[int, int]
@@ -52,6 +55,27 @@ def told(tmp_path: Path) -> Iterator[Told]:
     told = Told(tmp_path)
     yield told
     told.watch.close()
+
+
+@pytest.mark.parametrize("failures", [11, None])
+def test_a_handle_that_cannot_be_opened_is_tried_again(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: Optional[int]
+) -> None:
+    """ext4 says ENOMEM for a moment; where that stays, all that is cached may be wrong."""
+    real, tries = syscalls.open_by_handle_at, itertools.count()
+
+    def opened(mount: int, handle: bytes, flags: int) -> int:
+        if failures is None or next(tries) < failures:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return real(mount, handle, flags)
+
+    monkeypatch.setattr(syscalls, "open_by_handle_at", opened)
+    subprocess.check_call(["touch", str(tmp_path / "new")])
+    if failures is None:
+        wait_until(lambda: LOST in told.changes, "the loss")
+    else:
+        told.await_entry(tmp_path, "new")
+        assert LOST not in told.changes
 
 
 def file_id(path: Path) -> FileId:
