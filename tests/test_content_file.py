@@ -34,7 +34,7 @@ from fusepy_legacy.views.content_file import (
 from tests.children import in_child
 from tests.errnos import raises_errno
 
-# How many steps the comparison with a plain file takes; 100,000 are about seven minutes.
+# How many steps the comparison with a plain file takes; each of two ciphers takes nearly half of them.
 STEPS = int(os.environ.get("FUSEPY_LEGACY_STEPS", "1500"))
 
 EDGES = [0, 1, 17, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 40960, 131072]

@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from fusepy_legacy.kernel.abi import ROOT_ID
 from fusepy_legacy.kernel.meant import FileId
-from fusepy_legacy.kernel.memory import empty_free_lists
+from fusepy_legacy.kernel.memory import give_back_free_memory
 
 Name = Tuple["Node", str]
 
@@ -416,4 +416,4 @@ class NodeTable:
         self.by_id = dict(self.by_id)
         self._by_file_id = dict(self._by_file_id)
         self._peak = max(len(self.by_id), _COMPACT_FROM)
-        empty_free_lists()
+        give_back_free_memory()
