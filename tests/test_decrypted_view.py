@@ -23,6 +23,7 @@ from fusepy_legacy.crypt.config import (
     create,
 )
 from fusepy_legacy.crypt.names import NameCipher
+from fusepy_legacy.identity import Caller
 from fusepy_legacy.root import Rules
 from fusepy_legacy.vault.config_file import write_config
 from fusepy_legacy.views import stored_directories
@@ -451,6 +452,49 @@ def test_a_directory_has_an_iv_and_the_mode_asked_for(tree: Tree) -> None:
         assert tree.stored() == set()
 
 
+def become_an_ordinary_user(tree: Tree) -> None:
+    """Let the process be one whose tree it is, and who is not root."""
+    if os.geteuid() == 0:
+        os.chown(str(tree.root), 65534, -1)
+        os.setuid(65534)
+
+
+@pytest.mark.parametrize("umask", [0o222, 0o300, 0o777])
+def test_a_umask_may_keep_the_owner_out_of_a_new_directory(tree: Tree, umask: int) -> None:
+    """It has its IV all the same."""
+
+    def check() -> None:
+        another = tree.opened()
+        become_an_ordinary_user(tree)
+        caller = Caller(os.geteuid(), os.getegid(), os.getpid(), umask)
+        tree.view.caller = lambda: caller  # type: ignore[method-assign]
+        tree.view.mkdir("/directory", 0o777)
+        assert stat.S_IMODE(tree.view.getattr("/directory").st_mode) == 0o777 & ~umask
+        tree.view.chmod("/directory", 0o700)
+        tree.write("/directory/file")
+        assert tree.list("/directory", another) == ["file"]
+
+    in_child(check)
+
+
+def test_a_directory_that_its_owner_may_not_search_is_not_damaged(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    """EACCES: its names cannot be had without the IV that is in it."""
+
+    def check() -> None:
+        views = tree.view, tree.opened()
+        become_an_ordinary_user(tree)
+        tree.view.mkdir("/directory", 0o700)
+        tree.view.chmod("/directory", 0o600)
+        for view in views:
+            with raises_errno(errno.EACCES):
+                tree.list("/directory", view)
+        assert not caplog.records
+
+    in_child(check)
+
+
 def test_a_directory_that_cannot_get_an_iv_is_not_made(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,9 +525,7 @@ def test_whose_directory_it_is_removes_it_whatever_its_mode(tree: Tree, mode: in
     """Its own mode does not matter for that, and stays when there are entries in it."""
 
     def check() -> None:
-        if os.geteuid() == 0:
-            os.chown(str(tree.root), 65534, -1)
-            os.setuid(65534)
+        become_an_ordinary_user(tree)
         for name in ("/empty", "/full", "/other"):
             tree.view.mkdir(name, 0o755)
         tree.view.mkdir("/full/below", 0o755)

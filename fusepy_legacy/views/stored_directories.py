@@ -102,22 +102,16 @@ class EncryptedNames(PlainNames):
 def make(directory: int, name: str, mode: int, caller: Caller) -> None:
     """Make a directory with an IV that belongs to the caller: mkdir(2)."""
     with ActingAs(caller):
-        # Whoever is not root needs the right to put the IV into it.
-        os.mkdir(name, mode | stat.S_IRWXU, dir_fd=directory)
+        os.mkdir(name, mode, dir_fd=directory)
     try:
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
-        try:
-            with ActingAs(caller._replace(umask=0)):
-                write_small_file(IV_NAME, descriptor, new_directory_iv(), sync=False)
-            if ~mode & stat.S_IRWXU:
-                made = stat.S_IMODE(os.fstat(descriptor).st_mode)
-                os.fchmod(descriptor, made & (mode | ~stat.S_IRWXU))
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(IV_NAME, dir_fd=descriptor)
-            raise
-        finally:
-            os.close(descriptor)
+        with _opened(directory, name) as descriptor:
+            try:
+                with ActingAs(caller._replace(umask=0)):
+                    write_small_file(IV_NAME, descriptor, new_directory_iv(), sync=False)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(IV_NAME, dir_fd=descriptor)
+                raise
     except BaseException:
         with suppress(OSError):
             os.rmdir(name, dir_fd=directory)
@@ -193,11 +187,11 @@ def check_empty(descriptor: int) -> None:
 
 @contextmanager
 def _opened(directory: int, name: str) -> Iterator[int]:
-    """Open a directory that is to be removed. Its own mode does not matter for that, and stays."""
+    """Open a directory that is to get its IV, or to be removed. Its own mode does not matter, and stays."""
     reference = os.open(name, _REFERENCE, dir_fd=directory)
     try:
         mode = stat.S_IMODE(os.fstat(reference).st_mode)
-        # Whoever is not root needs all rights to look for entries and to take the IV out.
+        # Whoever is not root needs all rights to look for entries, and to put the IV in or take it out.
         barred = os.geteuid() != 0 and bool(~mode & stat.S_IRWXU)
         path = f"/proc/self/fd/{reference}"
         if barred:

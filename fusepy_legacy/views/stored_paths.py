@@ -63,7 +63,8 @@ class StoredParent(Parent):
 class StoredBeneath(Beneath):
     """Opens what plain paths mean in an encrypted tree, without a root's rules. Safe for threads.
 
-    Raises OSError besides what `Beneath` raises: ENAMETOOLONG, and EIO for a directory without an IV.
+    Raises OSError besides what `Beneath` raises: ENAMETOOLONG, EIO for a directory without an IV, and EACCES
+    for one that cannot be searched for it.
     """
 
     names: StoredNames
@@ -169,6 +170,8 @@ class StoredBeneath(Beneath):
             if known is not None and known.version == version:
                 return known
             iv = check_directory_iv(read_small_file(IV_NAME, descriptor, status))
+        except PermissionError:  # a directory that its owner may list but not search, for instance
+            raise
         except (OSError, CryptError) as error:
             logger.error("%s: %s: %s", stored or ".", IV_NAME, error)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
