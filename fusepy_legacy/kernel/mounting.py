@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
-from typing import Dict, List, Union
+from typing import Dict, List, NamedTuple, Optional, Union
 
 from fusepy_legacy.kernel import options as option_table
 from fusepy_legacy.kernel.negotiation import READAHEAD
@@ -38,6 +38,13 @@ _MNT_DETACH = 2
 _Options = Dict[str, Union[str, bool]]
 
 
+class _Mounted(NamedTuple):
+    """What tells one mount from all others, wherever it is by now (proc(5), mountinfo)."""
+
+    id: bytes
+    device: bytes
+
+
 class Mount:
     """A FUSE mount: `descriptor` is its open /dev/fuse.
 
@@ -48,14 +55,14 @@ class Mount:
     def __init__(self, mountpoint: str, options: _Options) -> None:
         """Mount. Raises OSError when the kernel refuses, or the helper does."""
         self.mountpoint = mountpoint
-        self._real_path = os.path.realpath(mountpoint)
+        real_path = os.fsencode(os.path.realpath(mountpoint))
         self._direct = os.geteuid() == 0 and "auto_unmount" not in options
         self._helper_socket: Union[socket.socket, None] = None
         self.descriptor = self._mount(options) if self._direct else self._mount_by_helper(options)
         os.set_blocking(self.descriptor, False)
-        self._device = _device_at(self._real_path)
-        if self._direct and "max_readahead" not in options:
-            _widen_readahead(self._device)
+        self._mounted = _topmost_mounts().get(real_path)
+        if self._mounted is not None and self._direct and "max_readahead" not in options:
+            _widen_readahead(self._mounted.device.decode("ascii"))
 
     def close(self) -> None:
         """Close the device; when it was not unmounted before, whoever uses the mount gets ENOTCONN."""
@@ -63,22 +70,34 @@ class Mount:
         if self._helper_socket is not None:
             self._helper_socket.close()
 
-    def is_there(self) -> bool:
-        """Tell whether nobody has unmounted it, maybe lazily, or mounted something else there since."""
-        return _device_at(self._real_path) == self._device
+    def place(self) -> Optional[str]:
+        """Return where it is: whoever renames what the mount point lies in takes it along.
+
+        None when somebody has unmounted it, maybe lazily, or mounted something else there since.
+        """
+        topmost = _topmost_mounts()
+        if not topmost:  # without /proc it has to be where it was
+            return self.mountpoint
+        for path, mounted in topmost.items():
+            if mounted == self._mounted:
+                return os.fsdecode(path)
+        return None
 
     def unmount(self, lazy: bool) -> None:
         """Unmount, now or, with `lazy`, out of sight now and for good when nobody uses it any more.
 
-        Raises OSError; EBUSY when it is in use and `lazy` is false.
+        Raises OSError; EBUSY when it is in use and `lazy` is false, EINVAL when it is not there.
         """
+        place = self.place()
+        if place is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.mountpoint)
         if os.geteuid() == 0:
-            if _libc().umount2(os.fsencode(self.mountpoint), _MNT_DETACH if lazy else 0) < 0:
-                _fail(self.mountpoint)
+            if _libc().umount2(os.fsencode(place), _MNT_DETACH if lazy else 0) < 0:
+                _fail(place)
             return
-        command = [_helper(), "-u", "-q", *(["-z"] if lazy else []), "--", self.mountpoint]
+        command = [_helper(), "-u", "-q", *(["-z"] if lazy else []), "--", place]
         if subprocess.call(command) != 0:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), self.mountpoint)
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), place)
 
     def _mount(self, options: _Options) -> int:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -149,15 +168,14 @@ def sync_filesystem(path: str) -> None:
         os.close(descriptor)
 
 
-def _device_at(mountpoint: str) -> str:
-    """Return the device number of what is mounted at a path, topmost; "" for nothing (proc(5), mountinfo)."""
-    device = b""
+def _topmost_mounts() -> Dict[bytes, _Mounted]:
+    """Return what is mounted at each path, the topmost where several are (proc(5), mountinfo)."""
+    topmost: Dict[bytes, _Mounted] = {}
     with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as table:
         for line in table:
             fields = line.split()
-            if _unescaped(fields[4]) == os.fsencode(mountpoint):
-                device = fields[2]
-    return device.decode("ascii")
+            topmost[_unescaped(fields[4])] = _Mounted(fields[0], fields[2])
+    return topmost
 
 
 def _unescaped(path: bytes) -> bytes:

@@ -97,7 +97,7 @@ class Session:
         Only the kernel knows, as a working directory is a use without a handle. Not for handlers: the
         unmount makes requests.
         """
-        if self._mount is None or not self._mount.is_there():
+        if self._mount is None or self._mount.place() is None:
             return False
         try:
             self._mount.unmount(lazy=False)
@@ -225,7 +225,7 @@ class Session:
         """Take the mount out of sight if it is still there."""
         assert self._mount is not None
         assert self._device is not None
-        if not self._device.gone and self._mount.is_there():
+        if not self._device.gone and self._mount.place() is not None:
             try:
                 self._mount.unmount(lazy=True)
             except OSError as error:
@@ -256,14 +256,15 @@ class Session:
     def _unmount(self) -> None:
         assert self._mount is not None
         assert self._device is not None
-        if not self._mount.is_there():
+        place = self._mount.place()
+        if place is None:
             self._stop()
             return
         try:
             self._mount.unmount(lazy=False)
         except OSError:
             try:
-                sync_filesystem(self._mount.mountpoint)
+                sync_filesystem(place)
             except OSError as error:
                 logger.warning("cannot write back before the end: %s", error)
             self._stop()

@@ -219,6 +219,25 @@ def test_a_signal_leaves_alone_what_is_mounted_there_by_now(engine: str, tmp_pat
         assert first.errors == ""
 
 
+@pytest.mark.parametrize("options", [(), ("auto_unmount",)], ids=["root", "helper"])
+def test_a_signal_unmounts_what_has_been_moved(
+    engine: str, tmp_path: Path, options: Sequence[str]
+) -> None:
+    """Whoever renames what the mount point lies in takes the mount along; a signal ends it there."""
+    mountpoint = tmp_path / "above" / "mount point"
+    mountpoint.mkdir(parents=True)
+    moved = tmp_path / "moved" / "mount point"
+    with passthrough(tmp_path, mountpoint, *options, engine=engine) as server:
+        assert "above" in os.listdir(str(mountpoint))  # it serves
+        mountpoint.parent.rename(moved.parent)
+        try:
+            assert server.stop() == 0
+            assert not is_mounted(moved)
+        finally:
+            unmount(moved)
+    assert server.errors == ""
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_writes_back_what_is_mapped(mirror: Mirror, name: str) -> None:
     """Dirty pages of a shared mapping reach the backing file before the process ends, which it does."""
