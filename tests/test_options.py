@@ -117,6 +117,28 @@ def test_the_last_of_several_values_counts() -> None:
     assert parse(["p", "-ofsname=a", "-o", "fsname=b"]).options == {"fsname": "b"}
 
 
+@pytest.mark.parametrize(
+    ("stricter", "other"),
+    [
+        ("ro", "rw"),
+        ("nosuid", "suid"),
+        ("nodev", "dev"),
+        ("noexec", "exec"),
+        ("sync", "async"),
+        ("noatime", "atime"),
+    ],
+)
+def test_of_two_that_contradict_each_other_the_stricter_holds(stricter: str, other: str) -> None:
+    """Whichever comes last, in one word or in two."""
+    for words in (
+        [f"-o{stricter},{other}"],
+        [f"-o{other},{stricter}"],
+        ["-o", stricter, "-o", other],
+    ):
+        assert parse(["program", "/mnt", *words]).options == {stricter: True}
+    assert parse(["program", "/mnt", "-o", other]).options == {other: True}
+
+
 def test_a_full_command_line_is_taken_apart() -> None:
     """Mount point, switches and options, in any order."""
     expected = MountArguments("/mnt", True, False, False, {"ro": True, "fsname": "x"})

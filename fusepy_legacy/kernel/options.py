@@ -175,6 +175,16 @@ _NUMBERS: Dict[str, _Number] = {
     "SECONDS": _Number(float, "-inf", "inf"),  # as for libfuse a negative time is none
 }
 
+# What each of these takes back. Which of the two came last is not to be known: fuse-python sorts them.
+_STRICTER = {
+    "ro": "rw",
+    "nosuid": "suid",
+    "nodev": "dev",
+    "noexec": "exec",
+    "sync": "async",
+    "noatime": "atime",
+}
+
 
 class OptionError(ValueError):
     """An option is unknown or refused, or has a wrong value or none; `str()` says so in one line."""
@@ -217,6 +227,9 @@ def parse(arguments: Sequence[str]) -> MountArguments:
             raise OptionError(f"more than one mount point: {mountpoint} and {argument}")
     if "-d" in switches:
         options["debug"] = True
+    for stricter, other in _STRICTER.items():
+        if stricter in options:
+            options.pop(other, None)
     return MountArguments(
         mountpoint=mountpoint,
         foreground="-f" in switches or "debug" in options,
@@ -300,6 +313,7 @@ def documentation() -> str:
         "# Mount options of the kernel engine",
         "",
         "Those of libfuse 2.9 and fuse-python, and the engine's own. What begins with `x-` is ignored.",
+        "Of two that contradict each other, such as `ro` and `rw`, the stricter holds.",
         "This page is printed by `python -m fusepy_legacy.kernel.options`.",
         "",
         f"Numbers are {limits}; `SECONDS` any, where a negative one is none.",

@@ -368,6 +368,12 @@ def test_several_flags(sides: Sides) -> None:
         assert {"sync", "dirsync", "noatime"} <= set(mount_line(sides.mount)[3].split(","))
 
 
+def test_read_only_holds(sides: Sides) -> None:
+    """Also beside rw, which wrappers and old lines of fstab bring along."""
+    with passthrough(sides.backing, sides.mount, "rw", "ro", "exec", "noexec"):
+        assert {"ro", "noexec"} <= set(mount_line(sides.mount)[3].split(","))
+
+
 def test_a_user_gets_no_unsafe_flags(desk: Desk) -> None:
     """Asking for suid and dev as a user leaves the mount without them, or is refused; never granted."""
     command = desk.command(PROGRAMS / "memory.py", desk.sides.mount, "-f", "-o", "suid,dev")
