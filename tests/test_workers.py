@@ -18,7 +18,7 @@ import pytest
 
 from fusepy_legacy.kernel import workers as workers_module
 from fusepy_legacy.kernel.context import current
-from fusepy_legacy.kernel.workers import Workers
+from fusepy_legacy.kernel.workers import Term, Workers
 from tests.kernel_side import FILE, Kernel, error_of
 from tests.wire import joined, request, u32, u64
 
@@ -531,6 +531,35 @@ def test_many_mounts_end(mounts: Callable[..., Mount]) -> None:
         mount.start(limit=3)
         mount.succeeds(mount.read(), mount.read())
         mount.close()
+
+
+def test_the_end_while_the_lead_is_handed_over(mounts: Callable[..., Mount]) -> None:
+    """It gives the lead away too, but not once more."""
+    mount = mounts()
+    workers = Workers(mount.device, mount.kernel.engine, 2, mount._end)  # type: ignore[arg-type]
+    guard = EndingGuard(workers._end)
+    workers._lead.acquire()
+    workers._term, workers._threads, workers._idle = Term(), 2, 1
+    workers._guard = guard  # type: ignore[assignment]
+    workers._hand_over(workers._term)
+    assert mount.ended.is_set()
+    assert not workers._lead.locked()
+
+
+class EndingGuard:
+    """A lock that lets something happen as soon as it is free."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        self.happens = [happens]
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.lock.release()
+        if self.happens:
+            self.happens.pop()()
 
 
 def test_a_worker_that_dies_ends_the_mount(

@@ -207,7 +207,7 @@ class Workers:
                 return
             needed = self._idle == 0
             self._term = None
-        self._lead.release()
+            self._lead.release()  # with the guard: `_end` may be about to
         if needed:
             self._start_thread()
 
