@@ -49,6 +49,20 @@ def test_opendir_returns_a_handle() -> None:
     assert kernel.calls() == [("opendir", "/d")]
 
 
+def test_opendir_that_fails_late_is_closed() -> None:
+    """The kernel will not ask for it."""
+
+    class Failing:
+        @property
+        def keep_cache(self) -> bool:
+            raise ZeroDivisionError("a defect in the filesystem")
+
+    kernel = Kernel(opendir=Failing(), releasedir=None)
+    assert error_of(kernel.sends(27, u32(0) + u32(0))) == errno.EIO
+    assert kernel.calls()[-1][:2] == ("releasedir", "/")
+    assert len(kernel.engine.handles) == 0
+
+
 def test_readdir_lists_entries() -> None:
     """struct fuse_dirent for each, its name filled up to 8 bytes."""
     opened = OpenFile()

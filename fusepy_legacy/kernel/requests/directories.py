@@ -60,10 +60,11 @@ def opendir(engine: "Engine", node: Node, flags: int, open_flags: int) -> bytes:
     try:
         if not _is_of_node(engine, node, handle):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        keeps = getattr(value, "keep_cache", False)
     except BaseException:
         abandon(engine, handle.number)
         raise
-    kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR if getattr(value, "keep_cache", False) else 0
+    kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR if keeps else 0
     return abi.OPEN_OUT.pack(handle.number, kept, 0)
 
 
