@@ -602,6 +602,26 @@ def test_an_entry_that_cannot_be_packed_counts_no_lookup() -> None:
     assert len(kernel.engine.nodes) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"st_mode": 0o644}, {"st_mode": 0o170644}, {"st_size": -1}, {"st_size": 1 << 63}],
+    ids=str,
+)
+def test_a_status_that_the_kernel_refuses(
+    wrong: Dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """EIO from here, and a word: the kernel counts no lookup and no open then, and does not tell."""
+    nonsense = types.SimpleNamespace(**{**vars_of(FILE), **wrong})
+    kernel = Kernel(**{**ANSWERS, "getattr": nonsense, "fgetattr": nonsense})
+    assert error_of(kernel.sends(1, b"file\0")) == errno.EIO
+    assert error_of(kernel.sends(35, CREATE_IN + b"file\0")) == errno.EIO
+    assert kernel.calls()[-1][:2] == ("release", "/file")
+    assert len(kernel.engine.handles) == 0
+    assert len(kernel.engine.nodes) == 1
+    shown = f"st_mode is 0o{nonsense.st_mode:o}, st_size is {nonsense.st_size}"
+    assert [record.getMessage()[-len(shown) :] for record in caplog.records] == [shown] * 2
+
+
 def vars_of(shown: os.stat_result) -> Dict[str, Any]:
     """Return a status's attributes by name."""
     return {name: getattr(shown, name) for name in dir(shown) if name.startswith("st_")}

@@ -4,6 +4,8 @@ fuse-python's handlers return os.stat_result, `fuse.Stat`, or anything with such
 from the `_ns` attributes where they are, else from the others, which may be int or float.
 """
 
+import errno
+import logging
 import os
 import stat
 from typing import Any, Dict, Optional, Tuple, Union
@@ -12,10 +14,24 @@ from typing import Any, Dict, Optional, Tuple, Union
 # nlink, uid, gid, rdev, blksize, flags.
 Attributes = Tuple[int, ...]
 
+logger = logging.getLogger(__name__)
+
 _SECOND = 1000000000
 _TYPE = 0o170000  # S_IFMT, inode(7)
 _MASK_32 = 0xFFFFFFFF
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
+_SIZE_MAX = (1 << 63) - 1  # linux/fs.h: OFFSET_MAX
+_TYPES = frozenset(
+    (
+        stat.S_IFREG,
+        stat.S_IFDIR,
+        stat.S_IFLNK,
+        stat.S_IFCHR,
+        stat.S_IFBLK,
+        stat.S_IFIFO,
+        stat.S_IFSOCK,
+    )
+)
 
 
 class Restated:
@@ -115,12 +131,17 @@ def _from_any(status: Any) -> Attributes:
     atime, atime_nsec = time_of(status, "st_atime")
     mtime, mtime_nsec = time_of(status, "st_mtime")
     ctime, ctime_nsec = time_of(status, "st_ctime")
-    size = int(status.st_size)
+    mode, size = int(status.st_mode), int(status.st_size)
+    if mode & _TYPE not in _TYPES or not 0 <= size <= _SIZE_MAX:
+        # The kernel would fail the request too, but count no lookup and no open, and not say so:
+        # fs/fuse/dir.c, fuse_invalid_attr.
+        logger.error("a status that is no file's: st_mode is 0o%o, st_size is %d", mode, size)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
     blocks = getattr(status, "st_blocks", None)
     block_size = getattr(status, "st_blksize", None)
     return (
         int(status.st_ino or 0) & _MASK_64,
-        size & _MASK_64,
+        size,
         (size + 511) // 512 if blocks is None else int(blocks),
         atime,
         mtime,
@@ -128,7 +149,7 @@ def _from_any(status: Any) -> Attributes:
         atime_nsec,
         mtime_nsec,
         ctime_nsec,
-        int(status.st_mode),
+        mode,
         int(status.st_nlink),
         int(status.st_uid) & _MASK_32,
         int(status.st_gid) & _MASK_32,
