@@ -307,6 +307,30 @@ def test_lookup_of_a_node_itself_and_of_its_parent() -> None:
     assert (lookups[outer], lookups[inner]) == (2, 2)
 
 
+def test_lookup_of_a_node_that_is_forgotten_meanwhile() -> None:
+    """ESTALE: the kernel may send LOOKUP of "." before a FORGET that is older (fs/fuse/dev.c)."""
+
+    def forgets(path: str) -> os.stat_result:
+        if asked:
+            kernel.engine.handle(request(2, u64(1), node=asked[0]))  # FUSE_FORGET
+        return FILE
+
+    asked: List[int] = []
+    kernel = Kernel(getattr=forgets)
+    asked.append(kernel.looks_up("file"))
+    assert error_of(kernel.sends(1, b".\0", node=asked[0])) == errno.ESTALE
+    assert len(kernel.engine.nodes) == 1
+
+
+def test_lookup_of_a_node_itself_with_nonsense_counts_nothing() -> None:
+    """The kernel learned of no lookup."""
+    statuses = [FILE, status(0o100644, ino=1, links=1 << 40)]
+    kernel = Kernel(getattr=lambda path: statuses.pop(0))
+    node = kernel.looks_up("file")
+    assert error_of(kernel.sends(1, b".\0", node=node)) == errno.EIO
+    assert kernel.engine.nodes.by_id[node].lookups == 1
+
+
 def test_forget_takes_lookups_back() -> None:
     """There is no reply; with the last lookup the node goes."""
     kernel = Kernel(getattr=FILE)

@@ -198,6 +198,14 @@ class NodeTable:
             known.lookups += 1
             return known
 
+    def looked_up_again(self, node: Node) -> bool:
+        """Count one lookup of a node that was known; return false when it has been forgotten meanwhile."""
+        with self.guard:
+            if node.id not in self.by_id:
+                return False
+            node.lookups += 1
+            return True
+
     def lost(self, parent: Node, name: str) -> bool:
         """Take away a name that leads to its file no more, if the node has another; tell whether it had."""
         known = self.child(parent, name)

@@ -50,9 +50,10 @@ def _lookup_by_handle(engine: "Engine", node: Node, name: str) -> bytes:
     if target is None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     attributes = engine.attributer(engine.status(target), target.id)
-    with engine.nodes.guard:
-        target.lookups += 1
-    return engine.pack_entry(target, attributes)
+    entry = engine.pack_entry(target, attributes)
+    if not engine.nodes.looked_up_again(target):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return entry
 
 
 def forget(engine: "Engine", node: Node, lookups: int) -> None:
