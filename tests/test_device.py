@@ -31,7 +31,8 @@ def device() -> Iterator[Device]:
     [
         (errno.ENOENT, False, []),  # the request was interrupted
         (errno.ENODEV, True, []),  # unmounted: nobody is left to tell
-        (errno.EINVAL, False, ["the kernel refused a reply of 8 bytes"]),
+        (errno.EINVAL, False, ["the kernel refused a reply of 8 bytes: Invalid argument"]),
+        (errno.ENOMEM, False, ["the kernel refused a reply of 8 bytes: Cannot allocate memory"]),
     ],
 )
 def test_a_reply_that_the_kernel_does_not_take(
@@ -43,7 +44,7 @@ def test_a_reply_that_the_kernel_does_not_take(
     taken: bool,
     logged: object,
 ) -> None:
-    """None of them ends the mount; the last is a defect of ours, so the log has it."""
+    """None of them ends the mount; the log has those that are a defect of ours, or a lack of memory."""
 
     def write(descriptor: int, data: object) -> int:
         raise OSError(number, os.strerror(number))

@@ -173,10 +173,11 @@ class Device:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return False
-            if error.errno == errno.EINVAL:
-                # Not a reply that this kernel can understand: our defect, but not the mount's end.
-                logger.error("the kernel refused a reply of %d bytes", _length(reply))
-                return False
             if error.errno not in _GONE and self.descriptor != _CLOSED:
-                raise
+                # EINVAL: not a reply that this kernel can understand; ENOMEM: no page for it. The request has
+                # failed then (fs/fuse/dev.c, fuse_dev_do_write), and that is no reason to end the mount.
+                logger.error(
+                    "the kernel refused a reply of %d bytes: %s", _length(reply), error.strerror
+                )
+                return False
         return True
