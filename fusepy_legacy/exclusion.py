@@ -13,6 +13,8 @@ from typing import Any, Callable, Iterable, NamedTuple, Optional
 
 from pathspec import patterns
 
+from fusepy_legacy.brackets import Brackets
+
 # Bits of a verdict.
 VISIBLE = 0
 FILE_HIDDEN = 1
@@ -61,8 +63,10 @@ def parse(line: str) -> Optional[Rule]:
         pattern += "/*"  # all below, at any depth
     try:
         # With a slash in front it stands for itself only, not for the same name anywhere below.
-        translated = _translator()(f"/{pattern.lstrip('/')}{_END}")
-        expression = re.compile(translated.regex.pattern, re.DOTALL)  # names may hold newlines
+        brackets = Brackets(pattern.lstrip("/"))
+        translated = _translator()(f"/{brackets.pattern}{_END}")
+        # Names may hold newlines.
+        expression = re.compile(brackets.put_back(translated.regex.pattern), re.DOTALL)
     except (ValueError, re.error) as error:
         raise PatternError(f"bad pattern: {text}: {error}") from error
     return Rule(expression.match, not negated, directories_only, whole_path)
