@@ -14,6 +14,7 @@ import pytest
 from fusepy_legacy.kernel import requests
 from fusepy_legacy.kernel.abi import Opcode
 from fusepy_legacy.kernel.context import current
+from fusepy_legacy.kernel.meant import Meant
 from tests import (
     test_engine_attributes,
     test_engine_directories,
@@ -565,6 +566,28 @@ def test_link_names_a_file_that_had_no_name() -> None:
     answer = kernel.sends(13, u64(2) + b"named\0")
     assert answer == reply(entry_out(2, kernel.generation, attr(FILE, ino=501)))
     assert kernel.calls() == [("linkat", "/", "/named", opened), ("getattr", "/named")]
+
+
+def test_link_names_a_file_that_was_replaced() -> None:
+    """Opened though another had taken its name, it gets one again, whose paths say that it is meant."""
+    kernel = Kernel(
+        *IDENTIFIED,
+        getattr=lambda path: status(0o100644, ino=502) if path == "/other" else FILE,
+        fgetattr=FILE,
+        hold=Held("/file"),
+        rename=None,
+        open=(OpenFile(), True),
+        linkat=None,
+    )
+    node = kernel.looks_up("file")
+    kernel.looks_up("other")
+    assert kernel.sends(12, u64(1) + b"other\0file\0") == reply()
+    kernel.opens(node)
+    assert error_of(kernel.sends(13, u64(node) + b"again\0")) == 0
+    assert kernel.looks_up("again") == node
+    path = kernel.engine.path(kernel.engine.nodes.by_id[node])
+    assert isinstance(path, Meant)
+    assert (str(path), path.file) == ("/again", (2049, 501))
 
 
 def test_unlink_takes_the_name_away() -> None:

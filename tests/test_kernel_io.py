@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Set
 import pytest
 
 from fusepy_legacy import Passthrough, PassthroughFile
+from fusepy_legacy.kernel import notifications
 from fusepy_legacy.kernel.backing import Backings
 from fusepy_legacy.kernel.nodes import Node
 from fusepy_legacy.views.decrypted import DecryptedFile
@@ -190,6 +191,26 @@ def test_a_refusal_for_one_file_is_not_one_for_all(device: Device, backings: Bac
     assert backings.opened(Node(4, None), 7, os.O_RDONLY) == 0
     device.refuses = None
     assert backings.opened(Node(5, None), 7, os.O_RDONLY) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "forgotten"),
+    [(os.O_RDWR, 1), (os.O_RDONLY, 0), (os.O_WRONLY, 0), (os.O_RDWR | os.O_CREAT, 0)],
+)
+def test_attributes_are_forgotten_where_a_mapping_can_be_made(
+    tmp_path: Path, flags: int, forgotten: int
+) -> None:
+    """Those that were cached before; of a new file there are none."""
+    path = tmp_path / "file"
+    path.touch()
+    with path.open() as file:
+        kernel = Kernel(*IDENTIFIED, open=(OpenFile(), True), getattr=FILE, backing=file.fileno())
+        kernel.engine.backings.open = lambda descriptor: 7
+        told: List[bytes] = []
+        kernel.engine.notify = told.append
+        node = kernel.looks_up("file")
+        kernel.opens(node, flags)
+        assert told == [notifications.inval_inode(node, data=False)] * forgotten
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])
