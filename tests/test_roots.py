@@ -1,11 +1,13 @@
 """fusepy_legacy.roots and root: what a path of the mount leads to, without a mount."""
 
+import contextlib
 import errno
 import os
 import signal
+import stat
 import threading
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 import pytest
 
@@ -66,6 +68,38 @@ def test_what_is_in_no_root_is_not_there(roots: Roots, path: str) -> None:
     ):
         with raises_errno(errno.ENOENT):
             ask(path)
+
+
+@pytest.mark.parametrize("path", ["/x.secret", "/secrets/file", "/secrets", "/secrets/none"])
+def test_a_hidden_name_is_not_there_for_anything(tmp_path: Path, path: str) -> None:
+    """Whatever it is wanted for, by whatever call; a file that was held before stays."""
+    (tmp_path / "secrets").mkdir()
+    for name in ("x.secret", "secrets/file", "shown"):
+        (tmp_path / name).write_text("x")
+    root = Root(str(tmp_path), rules=hiding("*.secret", "secrets/"))
+    ways: Sequence[Callable[[str], Any]] = (
+        *(root.stat, root.opendir, root.statvfs, root.hold, root.check),
+        *(root.parent, root.old, root.replaced, root.reference),
+        lambda path: root.parent(path, change=True),
+        lambda path: root.reference(path, change=True),
+        lambda path: root.new(path, stat.S_IFDIR),
+        lambda path: root.open(path, os.O_RDONLY),
+        lambda path: root.open(path, os.O_RDWR | os.O_TMPFILE, 0o600),
+        lambda path: root.access(path, os.R_OK),
+        lambda path: root.check_rename(path, "/new", 0),
+        lambda path: root.check_rename("/shown", f"{path}/.", 0),
+    )
+    try:
+        for way in ways:
+            with raises_errno(errno.ENOENT):
+                way(path)
+        with contextlib.closing(Root(str(tmp_path)).hold("/x.secret")) as held:
+            root.check(held, change=True)
+            assert root.stat(held).st_size == 1
+            with root.old(held) as (_, name):
+                assert name == ""
+    finally:
+        root.close()
 
 
 def test_a_path_outside_the_mount_is_found_on_it(roots: Roots, tmp_path: Path) -> None:
