@@ -181,6 +181,15 @@ def test_a_node_that_uses_the_page_cache_stays_with_it(backings: Backings) -> No
     assert backings.opened(node, 7, os.O_RDONLY) == 1
 
 
+def test_a_node_without_an_id_gets_none_without_a_descriptor(backings: Backings) -> None:
+    """It is somebody's to share only; and that goes on when nothing more is granted."""
+    node = Node(2, None)
+    assert backings.opened(node, None, os.O_RDONLY) == 0
+    assert backings.opened(node, 7, os.O_RDONLY) == 1
+    backings.open = None
+    assert backings.opened(node, None, os.O_RDONLY) == backings.opened(node, 8, os.O_RDONLY) == 1
+
+
 def test_a_refusal_for_one_file_is_not_one_for_all(device: Device, backings: Backings) -> None:
     """ELOOP, a stacked filesystem below, concerns that file; EPERM everything to come."""
     device.refuses = errno.ELOOP
@@ -211,6 +220,33 @@ def test_attributes_are_forgotten_where_a_mapping_can_be_made(
         node = kernel.looks_up("file")
         kernel.opens(node, flags)
         assert told == [notifications.inval_inode(node, data=False)] * forgotten
+
+
+@pytest.mark.parametrize("how", ["direct_io", "fileno"])
+def test_a_file_that_is_to_be_asked_shares_the_id(tmp_path: Path, how: str) -> None:
+    """The kernel wants it of all opens of a node; with FOPEN_DIRECT_IO it asks for data all the same."""
+    path = tmp_path / "file"
+    path.touch()
+    plain, asked = OpenFile(), OpenFile()
+    asked.direct_io = how == "direct_io"  # type: ignore[attr-defined]
+    with path.open() as file:
+        kernel = Kernel(
+            *IDENTIFIED,
+            open=lambda path, flags: (asked if flags & os.O_SYNC else plain, True),
+            getattr=FILE,
+            backing=lambda value: None if value is asked and how == "fileno" else file.fileno(),
+        )
+        kernel.engine.backings.open = lambda descriptor: 7
+        node = kernel.looks_up("file")
+        sync, other = u32(os.O_SYNC) + u32(0), u32(0) + u32(0)
+        direct = 1 if how == "direct_io" else 0
+        assert kernel.sends(14, sync, node=node) == reply(open_out(1, direct))
+        kernel.sends(18, release_in(1), node=node)
+        assert kernel.sends(14, other, node=node) == reply(u64(2) + u32(1 << 7) + i32(7))
+        assert kernel.sends(14, sync, node=node) == reply(u64(3) + u32(1 << 7 | 1) + i32(7))
+        kernel.sends(18, release_in(2), node=node)
+        kernel.sends(18, release_in(3), node=node)
+        assert not kernel.engine.backings.is_shared(kernel.engine.nodes.by_id[node])
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])

@@ -48,16 +48,17 @@ class Backings:
         self._by_node: Dict[int, _Backing] = {}
         self.mappable: Set[int] = set()  # ids of nodes that programs may write to through a mapping
 
-    def opened(self, node: Node, descriptor: int, flags: int) -> int:
+    def opened(self, node: Node, descriptor: Optional[int], flags: int) -> int:
         """Return the backing id for one more open of a node, 0 when it has to do without.
 
-        `flags` are open(2)'s. Called before the open is counted in `node.opens`.
+        Without a descriptor it can only share. `flags` are open(2)'s. Called before the open is counted in
+        `node.opens`.
         """
-        if self.open is None:
-            return 0
         with self._guard:
             backing = self._by_node.get(node.id)
             if backing is None:
+                if self.open is None or descriptor is None:
+                    return 0
                 if node.opens:
                     return 0  # the page cache is in use
                 try:

@@ -177,6 +177,24 @@ def test_copy_file_range(engine: str, sides: Sides) -> None:
         assert tally(sides.mount, "copy") == 5
 
 
+@pytest.mark.parametrize("how", ["direct_io", "fileno"])
+def test_opens_with_and_without_kernel_io(how: str, sides: Sides) -> None:
+    """Of one file at once: each is served as its object wants it."""
+    (sides.backing / "file").write_text("text")
+    program = [PROGRAMS / "asking.py"]
+    with passthrough(sides.backing, sides.mount, f"how={how}", program=program) as server:
+        for order in ((0, os.O_SYNC), (os.O_SYNC, 0)):
+            opened = []
+            try:
+                opened = [os.open(str(sides.mount / "file"), os.O_RDONLY | flag) for flag in order]
+                read = {flag: os.pread(each, 9, 0) for flag, each in zip(order, opened)}
+            finally:
+                for descriptor in opened:
+                    os.close(descriptor)
+            assert read[os.O_SYNC] == b"TEXT"
+    assert "Traceback" not in server.errors
+
+
 @fails_on_stock("fuse-python 1.0.9 does not say which writes are the kernel's own")
 def test_a_mapping_of_a_file_that_is_appended_to(engine: str, sides: Sides) -> None:
     """Pages changed through mmap stay where they are, and what is written still goes to the end."""

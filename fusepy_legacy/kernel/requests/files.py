@@ -167,13 +167,16 @@ def _opened(engine: "Engine", handle: Handle, status: Any) -> bytes:
     """
     try:
         flags = _open_flags(engine, handle)
-        backing_id = 0 if flags & abi.FOPEN_DIRECT_IO else _backing_id(engine, handle, status)
+        descriptor = None if flags & abi.FOPEN_DIRECT_IO else _backing_file(engine, handle)
+        backing_id = _backing_id(engine, handle, descriptor, status)
     except BaseException:
         abandon(engine, handle.number)
         raise
     if backing_id:
         handle.backed = True
         flags = abi.FOPEN_PASSTHROUGH
+        if descriptor is None:
+            flags |= abi.FOPEN_DIRECT_IO  # which comes first: fs/fuse/file.c, fuse_file_read_iter
     engine.nodes.opened(handle.node, handle.number)
     return abi.OPEN_OUT.pack(handle.number, flags, backing_id)
 
@@ -187,27 +190,36 @@ def _opened_new(engine: "Engine", handle: Handle, status: Any) -> bytes:
         raise
 
 
-def _backing_id(engine: "Engine", handle: Handle, status: Any) -> int:
-    """Return the backing id for kernel I/O, 0 when the file object is to be asked.
+def _backing_file(engine: "Engine", handle: Handle) -> Optional[int]:
+    """Return the descriptor of the file for kernel I/O, None when the file object is to be asked."""
+    backing = engine.operations.backing
+    if (
+        engine.backings.open is None
+        or backing is None
+        or not handle.arguments
+        or handle.node.file_id is None
+    ):
+        return None
+    descriptor: Optional[int] = call(backing, *handle.arguments)
+    return descriptor
+
+
+def _backing_id(engine: "Engine", handle: Handle, descriptor: Optional[int], status: Any) -> int:
+    """Return the backing id for kernel I/O, 0 for an open without.
+
+    Where the node has one, all its opens must have it, also those whose objects are asked.
 
     A file with set-user-id or set-group-id is not for kernel I/O: with HANDLE_KILLPRIV_V2 the kernel leaves
     clearing them to us (fs/fuse/dir.c), and tells whether to. One that has got them since an open that goes
     on has to stay with it; then a write clears them whoever writes (identity.py, Registering).
     """
-    backings, backing = engine.backings, engine.operations.backing
-    if (
-        backings.open is None
-        or backing is None
-        or not handle.arguments
-        or handle.node.file_id is None
-    ):
-        return 0
-    descriptor = call(backing, *handle.arguments)
-    if descriptor is None:
-        return 0
-    mode = os.fstat(descriptor).st_mode if status is None else int(status.st_mode)
-    if mode & (stat.S_ISUID | stat.S_ISGID) and not backings.is_shared(handle.node):
-        return 0
+    backings = engine.backings
+    if not backings.is_shared(handle.node):
+        if descriptor is None:
+            return 0
+        mode = os.fstat(descriptor).st_mode if status is None else int(status.st_mode)
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            return 0
     backing_id = backings.opened(handle.node, descriptor, handle.flags)
     if backing_id and is_mappable(handle.flags) and not handle.flags & os.O_CREAT:
         engine.forget_attributes(handle.node)  # from now on they are not to be kept
