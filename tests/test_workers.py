@@ -573,6 +573,7 @@ def test_a_worker_that_dies_ends_the_mount(
     until(lambda: caplog.records)
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
     assert "SystemExit" in caplog.text
+    assert isinstance(mount.workers.death, SystemExit)
 
 
 def test_a_reply_that_is_not_wanted_is_undone(mounts: Callable[..., Mount]) -> None:

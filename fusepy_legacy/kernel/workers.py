@@ -80,6 +80,7 @@ class Workers:
         self._resting = False  # the watcher sleeps, or is about to, until `_active` is set
         self._active = threading.Event()
         self._ended = False
+        self.death: Optional[BaseException] = None  # what a thread died of
         self._all_gone = threading.Event()
         self._all_gone.set()
 
@@ -154,8 +155,9 @@ class Workers:
                     self._term = term
                 if not self._lead_on(term, buffer):
                     break
-        except BaseException:
+        except BaseException as error:
             logger.critical("a worker died; the mount ends", exc_info=True)
+            self.death = error
             self._device.stop()  # another may be reading
             self._end()
         finally:

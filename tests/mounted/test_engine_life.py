@@ -154,6 +154,20 @@ def test_the_filesystem_ends_itself(engine: str, sides: Sides, name: str, busy: 
     assert name not in os.listdir(str(sides.backing))
 
 
+@pytest.mark.parametrize("switches", [[], ["-s"], ["-o", "workers=1"]], ids=" ".join)
+def test_a_handler_that_leaves_the_program(engine: str, sides: Sides, switches: List[str]) -> None:
+    """sys.exit is the end with its exit code, in whatever thread; the request is not answered."""
+    (sides.backing / "exit").write_text("data")
+    program = [PROGRAMS / "exiting.py"]
+    with passthrough(
+        sides.backing, sides.mount, engine=engine, program=program, switches=switches
+    ) as server:
+        with pytest.raises(OSError, match=CONNECTION_LOST):
+            (sides.mount / "exit").unlink()
+        assert server.wait() == 3
+        assert not is_mounted(sides.mount)
+
+
 @pytest.mark.parametrize(
     ("options", "switches"), [(["single"], []), ([], ["-s"])], ids=["multithreaded = False", "-s"]
 )

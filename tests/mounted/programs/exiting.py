@@ -1,4 +1,7 @@
-"""A mirror that ends itself when "handler" is removed, or, in another thread, when "thread" is."""
+"""A mirror that ends itself when "handler" is removed, or, in another thread, when "thread" is.
+
+When "exit" is removed, it leaves the program from inside the handler.
+"""
 
 import sys
 import threading
@@ -13,6 +16,8 @@ class Exiting(Passthrough):
             self.exit()
         if path == "/thread":
             threading.Thread(target=self.exit).start()
+        if path == "/exit":
+            sys.exit(3)
 
     def main(self, args=None):
         super().main(args)
