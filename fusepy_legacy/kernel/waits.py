@@ -20,7 +20,7 @@ class Waits:
         self._guard = threading.Lock()
         self._events: Dict[int, threading.Event] = {}
         self._early: Deque[int] = collections.deque(maxlen=64)
-        self._over = False
+        self.over = False  # the mount ends
 
     def __len__(self) -> int:
         return len(self._events)
@@ -35,7 +35,7 @@ class Waits:
             if unique in self._early:
                 self._early.remove(unique)
                 event.set()
-            if self._over:
+            if self.over:
                 event.set()
         return event
 
@@ -67,6 +67,6 @@ class Waits:
     def interrupt_all(self) -> None:
         """Ask all waiting requests to end, and those that begin later too, because the mount does."""
         with self._guard:
-            self._over = True
+            self.over = True
             for event in self._events.values():
                 event.set()

@@ -62,6 +62,12 @@ def setlkw(engine: "Engine", node: Node, *fields: int) -> Optional[bytes]:
             _flock(engine, request, wait=True)
         else:
             _lock(engine, fcntl.F_SETLKW, request)
+    except OSError as error:
+        # Of EINTR the kernel makes ERESTARTSYS (fs/fuse/file.c, fuse_setlk), which is for it to restart the
+        # call after a signal. Without one the program would be told that number, 512.
+        if error.errno != errno.EINTR or not engine.waits.over:
+            raise
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from error
     finally:
         current.interrupted = None
         engine.waits.end(unique)
