@@ -25,9 +25,8 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 _CLASS = re.compile(r"\[:([^]]*):\]")
-_FIRST_STAND_IN = (
-    0xD800  # a surrogate: of these, names have those from 0xDC80 on only (surrogateescape)
-)
+# Surrogates, of which names have those from 0xDC80 on only (surrogateescape).
+_FIRST_STAND_IN = 0xD800
 _LAST_STAND_IN = 0xDC7F
 
 
@@ -65,7 +64,8 @@ class Brackets:
     def put_back(self, expression: str) -> str:
         """Return a regular expression made of `pattern`, with the sets in it."""
         for stand_in, replaced in self._expressions.items():
-            expression = expression.replace(stand_in, replaced)
+            # Python 3.6 escapes all but ASCII letters and numbers.
+            expression = expression.replace("\\" + stand_in, stand_in).replace(stand_in, replaced)
         return expression
 
     def _stand_in(self, expression: str) -> str:

@@ -191,10 +191,8 @@ class Session:
         if self.engine.concurrent:
             workers.start()
             self._ended.wait()
-            if (
-                workers.death is not None
-            ):  # as it would be in the calling thread: a handler called sys.exit
-                raise workers.death
+            if workers.death is not None:
+                raise workers.death  # such as SystemExit, as it would be from the calling thread
         else:
             # In the calling thread, as fuse-python's engine: handlers may keep to one thread's objects.
             workers.run_alone()
