@@ -3,7 +3,7 @@
 What keeps it, measured with 100,000 nodes looked up and forgotten four times: glibc serves large blocks from
 its heap once it has seen one freed, has a heap for each thread, and gives back their ends only; and CPython's
 free lists hold on to tuples that lie scattered over arenas. With both functions below the resident size was
-85 MB and fell to 65 each time; with one worker it was 74 and fell to 34. What is left then are arenas of
+75 to 81 MB and fell to 45 to 59; with one worker it was 73 and fell to 34. What is left then are arenas of
 which the threads still use a little.
 """
 

@@ -13,6 +13,7 @@ A waiting lock therefore keeps one thread, and the loop goes on.
 
 import errno
 import logging
+import mmap
 import struct
 import threading
 import time
@@ -89,7 +90,7 @@ class Workers:
 
         A lock that has to wait is tried again and again.
         """
-        buffer = memoryview(bytearray(_BUFFER_SIZE))
+        buffer = _new_buffer()
         waiting: List[memoryview] = []
         while True:
             if not waiting or self._device.is_ready(_RETRY):
@@ -117,7 +118,7 @@ class Workers:
 
     def refuse(self) -> None:
         """Answer requests that are there as the kernel does when the end has come."""
-        buffer = memoryview(bytearray(_BUFFER_SIZE))
+        buffer = _new_buffer()
         for _ in range(_REFUSED_AT_ONCE):
             request = self._device.take(buffer)
             if request is None:
@@ -141,7 +142,7 @@ class Workers:
         threading.Thread(target=self._work, name="fuse-worker", daemon=True).start()
 
     def _work(self) -> None:
-        buffer = memoryview(bytearray(_BUFFER_SIZE))
+        buffer = _new_buffer()
         try:
             while not self._ended:
                 with self._guard:
@@ -253,3 +254,8 @@ class Workers:
             self._term = None
             if self._lead.locked():
                 self._lead.release()
+
+
+def _new_buffer() -> memoryview:
+    """Return room for the largest request; what small ones do not touch takes no memory."""
+    return memoryview(mmap.mmap(-1, _BUFFER_SIZE))
