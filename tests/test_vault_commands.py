@@ -426,11 +426,11 @@ def test_the_paths_of_a_view_of_several_directories(run: Run, tmp_path: Path) ->
     ]:
         stored = encrypted(shown)
         assert run("encrypt-path", *key, "--roots", roots, plain).output == stored
-        words = ["decrypt-path", *key, "--roots", roots, os.fsdecode(stored.strip())]
+        words = ["decrypt-path", *key, "--roots", roots, "/" + os.fsdecode(stored.strip())]
         assert run(*words).output == f"{plain}\n".encode()
     unknown = "m" * 200
     for path, code in [("the", 1), (f"first/{unknown}", 11), (f"the/{unknown}/file", 11)]:
-        words = ["decrypt-path", *key, "--roots", roots, os.fsdecode(encrypted(path).strip())]
+        words = ["decrypt-path", *key, "--roots", roots, "/" + os.fsdecode(encrypted(path).strip())]
         outcome = run(*words)
         assert (outcome.code, len(outcome.errors)) == (code, 1)
     for mistake in [

@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     plain.add_argument(
         "--roots",
         metavar="FILE",
-        help="the roots file of a view of several directories, whose paths are from its top",
+        help="the roots file of a view of several directories, whose paths begin with / at its top",
     )
     command("encrypt-path", _encrypt_path, "plain paths to encrypted ones", key, plain, sources)
     command("decrypt-path", _decrypt_path, "encrypted paths to plain ones", key, plain, sources)
